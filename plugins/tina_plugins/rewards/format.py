@@ -1,0 +1,70 @@
+r"""format: 1 where a completion keeps to the form asked for, else 0.
+
+strict: the whole completion is `<think>..</think><answer>..</answer>`, each tag once, and thinking,
+answer and every `\boxed{}` hold something (empty tags are the first hack a small model finds).
+close_think: what the Tina code counts where the chat template opens `<think>` in the prompt: exactly
+one closing tag on a line of its own, with text on both sides of it.
+
+>>> reward = build()
+>>> context = RewardContext(grade=lambda c, g: [])
+>>> reward(["<think>1+1=2</think><answer>2</answer>", "<think></think><answer>2</answer>"], "22", context)
+[1.0, 0.0]
+
+Source: DeepSeek-R1, https://arxiv.org/abs/2501.12948, sec. 2.2.2 (format reward).
+"""
+
+import re
+from collections.abc import Sequence
+
+from tina_harness import Reward, RewardContext, hookimpl
+from tina_harness.grading.extract import boxed
+
+_STRICT = re.compile(r"\s*<think>(.+?)</think>\s*<answer>(.+?)</answer>\s*", re.DOTALL)
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
+
+def strict(completion: str) -> bool:
+    """Both blocks there once, in order, nothing around them, something in them."""
+    match = _STRICT.fullmatch(completion)
+    if not match or any(completion.count(tag) != 1 for tag in _TAGS):
+        return False
+    parts = [*match.groups(), *boxed(match.group(2))]
+    if match.group(2).count("\\boxed") != len(boxed(match.group(2))):
+        return False  # a box that is never closed
+    return all(re.search(r"\w", part) for part in parts)
+
+
+def close_think(completion: str) -> bool:
+    """One `</think>` on its own line, with content before and after."""
+    before, tag, after = completion.removeprefix("<think>").partition("\n</think>\n")
+    return (
+        bool(tag) and "</think>" not in before + after and all(re.search(r"\w", t) for t in (before, after))
+    )
+
+
+VARIANTS = {"strict": strict, "close_think": close_think}
+
+
+def build(variant: str = "strict"):
+    """variant: "strict" or "close_think"."""
+    if variant not in VARIANTS:
+        raise ValueError(f"rewards.format.variant = {variant!r}: expected one of {', '.join(VARIANTS)}")
+    check = VARIANTS[variant]
+
+    def format_reward(
+        completions: Sequence[str], golds: Sequence[str], context: RewardContext
+    ) -> list[float | None]:
+        return [float(check(completion)) for completion in completions]
+
+    return format_reward
+
+
+@hookimpl
+def tina_rewards():
+    yield Reward(
+        name="format",
+        summary="1 for <think>..</think><answer>..</answer> with content in both, else 0",
+        source="DeepSeek-R1, https://arxiv.org/abs/2501.12948",
+        build=build,
+        defaults={"variant": "strict"},
+    )

@@ -1,0 +1,97 @@
+"""What several commands share: options, names with completion, and output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from tina_harness import registry as registry_module
+from tina_harness.registry import Registry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Name(click.ParamType[str]):
+    """A registry name of a kind, completed by the shell. Checked where it is used, not here."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.kinds = kinds
+        self.name = kinds[0] if len(kinds) == 1 else "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin with what was typed."""
+        registry = registry_module.load()
+        names = sorted({n for kind in self.kinds for n in registry.names(kind)})
+        if "preset" in self.kinds:
+            names = sorted(registry.catalogue.get("presets", {}))
+        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
+
+
+class PresetName(Name):
+    """The name of a preset of registry.toml."""
+
+    def __init__(self) -> None:
+        self.kinds = ("preset",)
+        self.name = "preset"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Presets that begin with what was typed."""
+        names = sorted(registry_module.load().catalogue.get("presets", {}))
+        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
+
+
+class RunReference(click.ParamType[str]):
+    """A run: id, unique prefix, path, or "latest"."""
+
+    name = "run"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Ids of runs that begin with what was typed."""
+        from tina_harness import runs
+
+        ids = [run.id for run in runs.all_runs(runs.root(ctx.params.get("runs_dir")))]
+        return [CompletionItem(i) for i in [*ids, "latest"] if i.startswith(incomplete)]
+
+
+def runs_dir_option(function: F) -> F:
+    """--runs-dir DIR."""
+    return click.option(
+        "--runs-dir", type=click.Path(file_okay=False), help="Where runs live [TINA_RUNS, else ./runs]."
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
+
+
+def load_registry() -> Registry:
+    """The registry; what could not be loaded is said on stderr."""
+    registry = registry_module.load()
+    for broken in registry.broken:
+        click.echo(f"warning: {broken}", err=True)
+    return registry
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """A table, or the same rows as JSON."""
+    from tina_harness.reporting import tables
+
+    click.echo(tables.as_json(rows) if as_json else tables.as_table(rows))
+
+
+def runs_root(option: str | None) -> Path:
+    """Where runs live."""
+    from tina_harness import runs
+
+    return runs.root(option)

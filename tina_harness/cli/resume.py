@@ -1,0 +1,28 @@
+"""tina resume: continue a run."""
+
+from __future__ import annotations
+
+import click
+
+from tina_harness.cli.common import RunReference, json_option, load_registry, runs_dir_option, runs_root
+
+
+@click.command()
+@click.argument("run", type=RunReference())
+@runs_dir_option
+@json_option
+def command(run: str, runs_dir: str | None, as_json: bool) -> None:
+    """Continue a run that was interrupted or killed, from its last checkpoint.
+
+    RUN is an id, a unique prefix, a path, or "latest".
+
+    \b
+    Example:
+      tina resume latest
+    """
+    from tina_harness import orchestrator, runs
+    from tina_harness.cli.run import _start
+
+    found = runs.find(run, runs_root(runs_dir))
+    registry = load_registry()
+    _start(lambda console: orchestrator.resume(found, registry, console), as_json)

@@ -1,0 +1,175 @@
+"""tina run: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tina_harness.cli.common import (
+    Name,
+    PresetName,
+    json_option,
+    load_registry,
+    runs_dir_option,
+    runs_root,
+)
+from tina_harness.errors import TinaError
+
+# flag -> dotted key of the configuration. None means "not given".
+FLAGS = {
+    "dataset": "dataset",
+    "algo": "algo",
+    "model": "model",
+    "bench": "bench",
+    "engine": "engine",
+    "seed": "seed",
+    "rows": "limit",
+    "max_steps": "train.max_steps",
+    "lr": "train.learning_rate",
+    "lora_rank": "lora.r",
+    "limit": "eval.limit",
+    "samples": "eval.samples",
+}
+
+
+@click.command()
+@click.option("--dataset", type=Name("dataset"), help="What to train on.")
+@click.option("--algo", type=Name("algorithm"), help="RL algorithm, for example grpo or drgrpo.")
+@click.option("--model", type=Name("model"), help="Registry name, hub id (owner/name) or folder.")
+@click.option("--bench", type=Name("benchmark"), multiple=True, help="Evaluate on this. May be repeated.")
+@click.option("--preset", type=PresetName(), help="Recipe to start from [the dataset's].")
+@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="TOML file.")
+@click.option("--engine", type=Name("engine"), help="What samples: transformers, vllm [by hardware].")
+@click.option("--max-steps", type=click.IntRange(1), help="Stop after this many optimizer steps.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1), help="Longest completion, in training and evaluation."
+)
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--lora-rank", type=click.IntRange(1), help="Rank of the adapters.")
+@click.option("--reward", multiple=True, metavar="NAME[=WEIGHT]", help="Replace the recipe's rewards.")
+@click.option("--rows", type=click.IntRange(1), help="Train on the first rows only.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Evaluate on the first problems of each benchmark only."
+)
+@click.option("--samples", type=click.IntRange(1), help="Completions per benchmark problem.")
+@click.option("--seed", type=int, help="Seed of everything that is random.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key, last of all.")
+@click.option("--dry-run", is_flag=True, help="Show what would run and what it would cost, and stop.")
+@runs_dir_option
+@json_option
+def command(
+    file: Path | None,
+    preset: str | None,
+    reward: tuple[str, ...],
+    max_new_tokens: int | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    runs_dir: str | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Train a model with LoRA and RL, evaluate it, and show the table.
+
+    Without options: the embedded default, which needs neither GPU nor network. Values come from the
+    preset, then --config, then the other options, then --set.
+
+    \b
+    Examples:
+      tina run
+      tina run --dataset limr --algo drgrpo --model smollm2-135m --max-steps 3 --bench aime24
+      tina run --preset tina-open-rs3 --dry-run
+      tina run --set train.learning_rate=1e-4 --set rewards.format.weight=0.5
+    """
+    from tina_harness import orchestrator
+
+    registry = load_registry()
+    given: dict[str, tuple[Any, str]] = {
+        FLAGS[name]: (list(value) if isinstance(value, tuple) else value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value not in (None, ())
+    }
+    if max_new_tokens is not None:
+        for key in ("train.max_new_tokens", "eval.max_new_tokens"):
+            given[key] = (max_new_tokens, "--max-new-tokens")
+    given |= _rewards(reward)
+    resolved = orchestrator.layers(registry, preset=preset, file=file, flags=given, assignments=assignments)
+    plan = orchestrator.prepare(resolved, registry)
+    parent = runs_root(runs_dir)
+    if dry_run:
+        _show(plan, orchestrator.estimate(plan, parent), as_json)
+        return
+    if plan.dtype == "float32" and not plan.hardware.gpu and plan.model.parameters > 500_000_000:
+        click.echo(
+            f"note: {plan.model.name} has {plan.model.parameters / 1e9:.1f}B parameters; no GPU was found"
+        )
+    _start(lambda console: orchestrator.execute(plan, registry, parent, console), as_json)
+
+
+def _start(work: Any, as_json: bool) -> None:
+    """Carry a run to its end, on a console that keeps stdout for JSON where that was asked for."""
+    from tina_harness.orchestrator import Interrupted
+    from tina_harness.reporting import tables
+    from tina_harness.reporting.console import Console
+
+    try:
+        run = work(Console(to_stderr=as_json))
+    except Interrupted:
+        raise SystemExit(130) from None
+    if as_json:
+        manifest = run.manifest()
+        click.echo(
+            tables.as_json(
+                {
+                    "run": run.id,
+                    "path": str(run.path),
+                    "seconds": manifest["seconds"],
+                    "usd": manifest.get("usd"),
+                    "results": run.results(),
+                }
+            )
+        )
+
+
+def _rewards(given: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
+    rewards: dict[str, tuple[Any, str]] = {}
+    for text in given:
+        name, _, weight = text.partition("=")
+        try:
+            rewards[f"rewards.{name}.weight"] = (float(weight or 1), f"--reward {text}")
+        except ValueError:
+            raise TinaError(
+                f"--reward {text}: '{weight}' is not a number", "for example --reward accuracy=2"
+            ) from None
+    return rewards
+
+
+def _show(plan: Any, estimate: dict[str, Any], as_json: bool) -> None:
+    """The resolved run: every value and where it came from, then what it amounts to."""
+    from tina_harness.orchestrator import describe
+    from tina_harness.reporting import tables
+
+    values = [{"key": k, "value": v, "from": origin} for k, v, origin in plan.resolved.rows()]
+    amounts = {
+        "rows": len(plan.problems),
+        "rows without a gold": len(plan.loaded.set_aside),
+        "rows with too long a prompt": plan.too_long,
+        "dataset fingerprint": plan.loaded.fingerprint,
+        "steps": plan.steps,
+        "completions per step": plan.completions_per_step,
+        "tokens, at most": plan.tokens,
+        "hours, at most": None if estimate["seconds"] is None else estimate["seconds"] / 3600,
+        "training, USD, at most": estimate["usd"],
+        "estimate": estimate["basis"],
+        "price": plan.hardware.price_source,
+    }
+    if as_json:
+        click.echo(tables.as_json({"config": values, "plan": amounts, "notes": describe(plan)}))
+        return
+    click.echo(tables.as_table([{**row, "value": tables.cell(row["value"])} for row in values]))
+    click.echo()
+    for line in describe(plan):
+        click.echo(line)
+    click.echo()
+    click.echo(tables.as_table([{"amount": k, "": v} for k, v in amounts.items()]))

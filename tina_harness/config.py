@@ -1,0 +1,254 @@
+"""The configuration of a run: preset < --config file < flags < --set, validated, strict.
+
+Every value remembers which layer it came from, and an unknown key is an error that names the
+nearest one and where it was read: a key that is silently dropped is an experiment that did not
+happen (the original's Dr.GRPO recipe lost `scale_reward` that way).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tina_harness.errors import TinaError, did_you_mean, nearest
+from tina_harness.registry import Registry
+from tina_harness.specs import Reward
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraConfig(_Table):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: Positive = Field(32, description="rank")
+    alpha: Positive | None = Field(None, description="scale; 4r where it is not given, as in the paper")
+    dropout: Share = Field(0.05, description="dropout on the adapter's input")
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        description="modules that get an adapter",
+    )
+
+    @property
+    def scale(self) -> int:
+        """alpha, with its default filled in."""
+        return self.alpha or 4 * self.r
+
+
+class TrainConfig(_Table):
+    """One GRPO-style training. Lengths in tokens, learning rates per optimizer step."""
+
+    max_steps: Positive | None = Field(None, description="stop after this many steps; none: one epoch")
+    schedule_steps: Positive | None = Field(
+        None, description="length of the learning-rate schedule; none: as many as are trained"
+    )
+    epochs: Annotated[float, Field(gt=0)] = Field(1.0, description="passes over the data, without max_steps")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-6, description="peak learning rate")
+    schedule: Literal["cosine_with_min_lr", "cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        "cosine_with_min_lr", description="shape of the learning-rate schedule"
+    )
+    min_lr_share: Share = Field(0.1, description="lowest learning rate, as a share of the peak")
+    warmup: Share = Field(0.1, description="share of the schedule spent warming up")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="gradients are clipped to this norm"
+    )
+    group: Annotated[int, Field(ge=2)] = Field(4, description="completions per prompt (G)")
+    batch: Positive = Field(4, description="completions per device and backward pass")
+    accumulate: Positive = Field(4, description="backward passes per optimizer step")
+    beta: Annotated[float, Field(ge=0)] = Field(0.04, description="KL coefficient; 0 skips the KL term")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.7, description="sampling temperature of rollouts")
+    max_prompt_tokens: Positive = Field(512, description="longer prompts are left out before training")
+    max_new_tokens: Positive = Field(3584, description="longest completion")
+    save_every: Positive = Field(50, description="steps between checkpoints")
+    loss_type: str | None = Field(None, description="overrides the algorithm's loss type")
+    scale_rewards: Literal["group", "batch", "none"] | None = Field(
+        None, description="overrides how the algorithm scales advantages"
+    )
+    gradient_checkpointing: bool | None = Field(None, description="none: on a GPU only")
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> TrainConfig:
+        if (self.batch * self.accumulate) % self.group:
+            raise ValueError(
+                f"batch x accumulate ({self.batch} x {self.accumulate}) must be a multiple of group "
+                f"({self.group})"
+            )
+        return self
+
+
+class EvalConfig(_Table):
+    """How benchmarks are sampled."""
+
+    samples: Positive | None = Field(None, description="completions per problem; none: the benchmark's")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.6, description="0 is greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus sampling")
+    max_new_tokens: Positive | None = Field(None, description="longest completion; none: the benchmark's")
+    limit: Positive | None = Field(None, description="only the first problems of each benchmark")
+
+
+class RunConfig(_Table):
+    """Everything a run depends on. Names are registry names; `model` may be a hub id or a folder."""
+
+    dataset: str = Field(description="what to train on")
+    algo: str = Field(description="reinforcement-learning algorithm")
+    model: str | None = Field(None, description="none: by whether there is a GPU, see [defaults]")
+    bench: list[str] = Field([], description="benchmarks for the base and the trained model")
+    engine: str = Field("auto", description="what samples completions")
+    seed: int = Field(42, description="seeds data order, adapters, rollouts and evaluation")
+    limit: Positive | None = Field(None, description="only the first rows of the dataset")
+    system: str | None = Field(None, description="prompt template for training; none: the dataset's")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bf16 on a GPU"
+    )
+    hardware: str = Field("auto", description="entry of [hardware] that prices the run")
+    trust_remote_code: bool = Field(False, description="run code from the model's repository")
+    rewards: dict[str, dict[str, Any]] = Field({}, description="[rewards.NAME] weight = ..., parameters")
+    lora: LoraConfig = LoraConfig()  # type: ignore[call-arg]
+    train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
+    eval: EvalConfig = EvalConfig()  # type: ignore[call-arg]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A validated configuration, and for each dotted key the layer that set it."""
+
+    config: RunConfig
+    origins: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """(dotted key, value, where it came from) of every value."""
+        for key, value in flatten(self.config.model_dump()):
+            yield key, value, self.origins.get(key, "default")
+
+
+@dataclass
+class Layers:
+    """The layers of a configuration, lowest first."""
+
+    registry: Registry
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def add(self, table: Mapping[str, Any], origin: str) -> Layers:
+        """Lay a nested table over what is there. Unknown keys are errors."""
+        for key, value in flatten(table):
+            self.set(key, value, origin)
+        return self
+
+    def set(self, key: str, value: Any, origin: str) -> None:
+        """Set one dotted key."""
+        self._check_key(key, origin)
+        *parents, last = key.split(".")
+        table = self.values
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[last] = value
+        self.origins[key] = origin
+
+    def add_preset(self, name: str) -> Layers:
+        """Lay a preset of `registry.toml`, and what it extends, over what is there."""
+        presets = self.registry.catalogue.get("presets", {})
+        if name not in presets:
+            hint = did_you_mean(name, presets, f"there are: {', '.join(sorted(presets))}")
+            raise TinaError(f"there is no preset '{name}'", hint)
+        table = {k: v for k, v in presets[name].items() if k not in ("summary", "source", "extends")}
+        if parent := presets[name].get("extends"):
+            self.add_preset(parent)
+        if "rewards" in table:  # a recipe's rewards replace those of the recipe it extends
+            self._drop("rewards")
+        return self.add(table, f"preset {name}")
+
+    def add_file(self, path: Path) -> Layers:
+        """Lay a TOML file over what is there."""
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise TinaError(f"{path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TinaError(f"{path} is not valid TOML: {error}") from error
+        if "rewards" in table:
+            self._drop("rewards")
+        return self.add(table, str(path))
+
+    def add_assignment(self, text: str) -> Layers:
+        """Lay one `--set key=value` over what is there; the value is read as TOML, else as a text."""
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise TinaError(f"--set {text}: expected key=value", "for example --set train.learning_rate=1e-6")
+        self.set(key.strip(), _toml_value(raw.strip()), f"--set {text}")
+        return self
+
+    def resolve(self) -> Resolved:
+        """Validate. Raises TinaError that names the key, the layer and what is wanted."""
+        try:
+            config = RunConfig.model_validate(self.values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(p) for p in first["loc"] if not isinstance(p, int))
+            origin = self.origins.get(key, "")
+            where = f"{key} = {first['input']!r}" if not isinstance(first["input"], dict) else key
+            message = first["msg"].removeprefix("Value error, ")
+            raise TinaError(f"{where}{f' ({origin})' if origin else ''}: {message}") from error
+        self._check_rewards(config)
+        return Resolved(config, dict(self.origins))
+
+    def _drop(self, table: str) -> None:
+        self.values.pop(table, None)
+        self.origins = {k: v for k, v in self.origins.items() if not k.startswith(table + ".")}
+
+    def _check_key(self, key: str, origin: str) -> None:
+        if key.startswith("rewards.") and key.count(".") == 2:
+            return  # checked against the reward's own parameters in resolve()
+        known = list(known_keys())
+        if key not in known:
+            by_last = {k.rpartition(".")[2]: k for k in known}
+            close = nearest(key, known) or [by_last[m] for m in nearest(key.rpartition(".")[2], by_last)]
+            hint = f"did you mean '{close[0]}'?" if close else "'tina run --dry-run' lists every key"
+            raise TinaError(f"unknown key '{key}' in {origin}", hint)
+
+    def _check_rewards(self, config: RunConfig) -> None:
+        for name, table in config.rewards.items():
+            reward = self.registry.get(Reward, name)
+            known = {"weight", *reward.defaults}
+            for key, value in table.items():
+                origin = self.origins.get(f"rewards.{name}.{key}", "")
+                if key not in known:
+                    hint = did_you_mean(key, known, f"it takes: {', '.join(sorted(known))}")
+                    raise TinaError(f"unknown key 'rewards.{name}.{key}' in {origin}", hint)
+                if key == "weight" and (isinstance(value, bool) or not isinstance(value, int | float)):
+                    raise TinaError(f"rewards.{name}.weight = {value!r} ({origin}): expected a number")
+
+
+def known_keys(table: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a configuration, without those of [rewards]."""
+    for name, info in table.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from known_keys(info.annotation, f"{prefix}{name}.")
+        elif name != "rewards":
+            yield f"{prefix}{name}"
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf of a nested table."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and (value or key != "rewards"):
+            yield from flatten(value, f"{prefix}{key}.")
+        elif not isinstance(value, Mapping):
+            yield f"{prefix}{key}", value
+
+
+def _toml_value(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return raw

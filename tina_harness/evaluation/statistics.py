@@ -1,0 +1,37 @@
+"""How sure a score is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(per_problem: Sequence[float], resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Mean over problems with a 95% percentile interval, bootstrap clustered on problems.
+
+    per_problem: the mean score of each problem's samples, shape (problems,). Samples of one problem
+    are not independent, so whole problems are drawn (Cameron, Gelbach and Miller 2008, sec. 2;
+    Efron and Tibshirani 1993, ch. 13). With one problem the interval is the whole range [0, 1].
+    """
+    import numpy as np
+
+    values = np.asarray(per_problem, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no problems to average over")
+    if values.size == 1:
+        return Interval(float(values[0]), 0.0, 1.0)
+    random = np.random.default_rng(seed)
+    means = [
+        values[random.integers(0, values.size, size=(min(1000, resamples - done), values.size))].mean(axis=1)
+        for done in range(0, resamples, 1000)
+    ]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return Interval(float(values.mean()), float(low), float(high))

@@ -1,0 +1,312 @@
+"""Names to specs: what installed plugins offer, and what `registry.toml` says.
+
+Plugins are found through the entry-point group `tina_harness`, the built-in ones too. The catalogue
+is the `registry.toml` of the wheel, overlaid key by key by one in the working directory and then by
+the file that the environment variable TINA_REGISTRY names.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pluggy
+
+from tina_harness import hookspecs
+from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Reward, Spec
+
+KINDS: dict[str, type[Spec]] = {
+    cls.kind: cls for cls in (Dataset, Reward, Algorithm, Benchmark, Engine, Model)
+}
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True)
+class PluginSource:
+    """One entry point: its name, what it points to, and the distribution it came with."""
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A spec and the plugin that offered it (None: an entry of `registry.toml`)."""
+
+    spec: Spec
+    plugin: PluginSource | None
+
+    @property
+    def origin(self) -> str:
+        """For example "tina-harness 0.1.0"."""
+        return f"{self.plugin.distribution} {self.plugin.version}" if self.plugin else "registry.toml"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be used, and why."""
+
+    plugin: PluginSource
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"plugin '{self.plugin.name}' of {self.plugin.distribution} {self.plugin.version}: {self.cause}"
+        )
+
+
+@dataclass
+class Registry:
+    """Every name `tina` knows. Build it with `load()`."""
+
+    catalogue: dict[str, Any]
+    manager: pluggy.PluginManager
+    entries: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {k: {} for k in KINDS})
+    broken: list[Broken] = field(default_factory=list)
+    disabled: frozenset[str] = frozenset()
+
+    def get(self, cls: type[S], name: str) -> S:
+        """The spec of that name. Raises TinaError with the nearest names."""
+        return cast("S", self.entry(cls.kind, name).spec)
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The spec of that kind and name, and where it came from."""
+        found = self.entries[kind].get(name)
+        if not found:
+            raise TinaError(f"there is no {kind} '{name}'", self._why_missing(kind, name))
+        if len(found) > 1:
+            origins = " and ".join(f"'{e.plugin.name}' of {e.origin}" for e in found if e.plugin)
+            first = found[0].plugin.distribution if found[0].plugin else ""
+            raise TinaError(
+                f"two plugins claim the {kind} '{name}': {origins}",
+                f'settle it in registry.toml:\n    [prefer]\n    "{kind}.{name}" = "{first}"',
+            )
+        return found[0]
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        return sorted(self.entries[kind])
+
+    def find(self, name: str) -> list[tuple[str, Entry]]:
+        """Every (kind, entry) of that name."""
+        return [(kind, e) for kind in KINDS for e in self.entries[kind].get(name, [])]
+
+    def conflicts(self) -> list[tuple[str, str, list[Entry]]]:
+        """Names that more than one plugin claims, with the claims."""
+        return [(k, n, es) for k, by in self.entries.items() for n, es in sorted(by.items()) if len(es) > 1]
+
+    def notify(self, hook: str, **arguments: Any) -> list[str]:
+        """Tell every plugin about an event. A plugin that raises costs a warning, not the run."""
+        warnings = []
+        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+            try:
+                impl.function(*(arguments[a] for a in impl.argnames))
+            except Exception as error:
+                warnings.append(f"plugin '{impl.plugin_name}' failed in {hook}: {error!r}")
+        return warnings
+
+    def _why_missing(self, kind: str, name: str) -> str:
+        for broken in self.broken:
+            if broken.plugin.name == name:
+                return f"its {broken}"
+        if name in self.disabled:
+            return f"its plugin '{name}' is disabled (TINA_DISABLE_PLUGINS or --no-plugin)"
+        hint = did_you_mean(name, self.names(kind), f"'tina list {kind}s' shows those there are")
+        for broken in self.broken:
+            hint += f"\n  (not loaded: {broken})"
+        return hint
+
+
+def load(disable: Iterable[str] = ()) -> Registry:
+    """Find plugins and read the catalogue. Imports the plugins' modules, and nothing heavy."""
+    disabled = {n.strip() for n in os.environ.get("TINA_DISABLE_PLUGINS", "").split(",")} | set(disable)
+    disabled.discard("")
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    registry = Registry(_catalogue(), manager, disabled=frozenset(disabled))
+    for source in discover():
+        if source.name in disabled or source.distribution in disabled:
+            continue
+        try:
+            for spec in _register(manager, source):
+                registry.entries[spec.kind].setdefault(spec.name, []).append(Entry(spec, source))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may even call sys.exit while it is imported
+            registry.broken.append(Broken(source, f"{type(error).__name__}: {error}"))
+    for name, table in registry.catalogue.get("models", {}).items():
+        fields = {k: v for k, v in table.items() if k != "revision"}
+        registry.entries["model"].setdefault(name, []).append(Entry(Model(name=name, **fields), None))
+    _settle(registry)
+    return registry
+
+
+def discover() -> list[PluginSource]:
+    """Entry points of the group, from a cache that is valid while no folder of sys.path changed.
+
+    Reading every installed distribution's metadata takes longer than all the rest of `tina list`.
+    """
+    stamp = [[p, os.stat(p).st_mtime_ns] for p in sys.path if p and os.path.isdir(p)]
+    cache = _cache_file()
+    try:
+        cached = json.loads(cache.read_text())
+        if cached["stamp"] == stamp:
+            return [PluginSource(*fields) for fields in cached["plugins"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    from importlib import metadata
+
+    sources = sorted(
+        {
+            (e.name, e.value, e.dist.name if e.dist else "?", e.dist.version if e.dist else "?")
+            for e in metadata.entry_points(group=hookspecs.GROUP)
+        },
+        key=lambda fields: (fields[2] != "tina-harness", fields[2], fields[0]),
+    )
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"stamp": stamp, "plugins": sources}))
+        temporary.replace(cache)
+    except OSError:
+        pass  # a read-only home costs some milliseconds a call, nothing else
+    return [PluginSource(*fields) for fields in sources]
+
+
+def _cache_file() -> Path:
+    import zlib
+
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    key = zlib.crc32("\n".join(sys.path).encode())
+    return Path(root) / "tina-harness" / f"plugins-{key:08x}.json"
+
+
+def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Spec]:
+    """Import one plugin, register it, and return what it offers."""
+    module, _, attribute = source.value.partition(":")
+    plugin: Any = importlib.import_module(module)
+    if attribute:
+        plugin = functools.reduce(getattr, attribute.split("."), plugin)
+    name = f"{source.distribution}:{source.name}"
+    if manager.register(plugin, name=name) is None:
+        return []
+    try:
+        specs: list[Spec] = []
+        for caller in manager.get_hookcallers(plugin) or []:
+            if not caller.has_spec():
+                known = [h for h in dir(hookspecs) if h.startswith("tina_")]
+                hint = did_you_mean(caller.name, known)
+                raise TypeError(f"'{caller.name}' is not a hook of tina; {hint}".rstrip("; "))
+            if caller.name in _OFFERS:
+                specs += _offered(plugin, caller)
+        return specs
+    except BaseException:
+        manager.unregister(plugin)
+        raise
+
+
+def _offered(plugin: Any, caller: pluggy.HookCaller) -> list[Spec]:
+    specs: list[Spec] = []
+    for impl in caller.get_hookimpls():
+        if impl.plugin is plugin:
+            offered: Any = impl.function()
+            for spec in offered or ():
+                if not isinstance(spec, _OFFERS[caller.name]):
+                    wanted = _OFFERS[caller.name].__name__
+                    raise TypeError(f"{caller.name} must yield {wanted} values, not {type(spec).__name__}")
+                specs.append(spec)
+    return specs
+
+
+_OFFERS: dict[str, type[Spec]] = {f"tina_{kind}s": cls for kind, cls in KINDS.items()}
+
+
+def _settle(registry: Registry) -> None:
+    """Apply `[prefer]`: "dataset.gsm8k" = "distribution"."""
+    for key, distribution in registry.catalogue.get("prefer", {}).items():
+        kind, _, name = key.partition(".")
+        if kind not in KINDS:
+            raise TinaError(f'registry.toml: [prefer] "{key}": {did_you_mean(kind, KINDS)}'.rstrip(": "))
+        claims = registry.entries[kind].get(name, [])
+        chosen = [e for e in claims if e.plugin and distribution in (e.plugin.distribution, e.plugin.name)]
+        if chosen:
+            registry.entries[kind][name] = chosen
+
+
+# What registry.toml may hold: the fields of each entry, or None where another module checks them.
+_TABLES: dict[str, frozenset[str] | None] = {
+    "defaults": None,
+    "prompts": frozenset({"text", "source"}),
+    "models": frozenset({"repo", "revision", "summary", "source", "license", "parameters", "opens_think"}),
+    "revisions": None,
+    "presets": None,
+    "hardware": frozenset({"match", "usd_per_hour", "source", "date", "effective_tflops"}),
+    "baselines": None,
+    "prefer": None,
+}
+
+
+def _catalogue() -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for path in _catalogue_files():
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TinaError(f"{path} is not valid TOML: {error}") from error
+        except OSError as error:
+            raise TinaError(f"{path} cannot be read: {error.strerror}") from error
+        _check(table, path)
+        _overlay(merged, table)
+    return merged
+
+
+def _catalogue_files() -> list[Path]:
+    here = Path(__file__).parent
+    packaged = here / "registry.toml"  # in a wheel; a checkout has it at its root
+    files = [packaged if packaged.exists() else here.parent / "registry.toml"]
+    local = Path("registry.toml")
+    if local.exists() and not local.samefile(files[0]):
+        files.append(local)
+    if named := os.environ.get("TINA_REGISTRY"):
+        if not Path(named).exists():
+            raise TinaError(f"TINA_REGISTRY names {named}, which does not exist")
+        files.append(Path(named))
+    return files
+
+
+def _check(table: Mapping[str, Any], path: Path) -> None:
+    for key, value in table.items():
+        if key not in _TABLES:
+            hint = did_you_mean(key, _TABLES, f"it may hold: {', '.join(_TABLES)}")
+            raise TinaError(f"{path}: unknown table [{key}]", hint)
+        if not isinstance(value, dict):
+            raise TinaError(f"{path}: '{key}' must be a table, [{key}.NAME]")
+        allowed = _TABLES[key]
+        for name, entry in value.items():
+            if allowed is None:
+                continue
+            if not isinstance(entry, dict):
+                raise TinaError(f"{path}: [{key}] {name} must be a table, [{key}.{name}]")
+            for field_name in entry:
+                if field_name not in allowed:
+                    hint = did_you_mean(field_name, allowed, f"it may hold: {', '.join(sorted(allowed))}")
+                    raise TinaError(f"{path}: [{key}.{name}] has an unknown key '{field_name}'", hint)
+
+
+def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _overlay(below[key], value)
+        else:
+            below[key] = value

@@ -1,0 +1,118 @@
+"""What a person sees while a run goes on; the chatter of libraries goes to the run's log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+
+class Console:
+    """Lines, and one live line at the bottom where the screen is a terminal."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        self._stream: IO[str] = sys.stderr if to_stderr else sys.stdout
+        self._live: Any = None
+        self._last_plain = 0.0
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a live line can be drawn."""
+        return self._stream.isatty()
+
+    def say(self, text: str = "") -> None:
+        """One line or more, above the live line."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def status(self, text: str, final: bool = False) -> None:
+        """Replace the live line; where there is no terminal, print a line at most every two seconds."""
+        if self.terminal:
+            self._draw(text)
+        elif final or time.monotonic() - self._last_plain >= 2:
+            self._last_plain = time.monotonic()
+            self.say(text)
+        if final:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the live line stand as it is."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, text: str) -> None:
+        from rich.console import Console as RichConsole
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:
+            console = RichConsole(file=self._stream)
+            self._live = Live(Text(""), console=console, refresh_per_second=8, redirect_stdout=False)
+            self._live.start()
+        self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
+
+    @contextlib.contextmanager
+    def quiet(self, log: Path) -> Iterator[None]:
+        """Send everything that libraries print, log or warn about to a file, also from C code.
+
+        What `say` and `status` print still reaches the screen.
+        """
+        screen = self._stream
+        with open(log, "a", encoding="utf-8", errors="replace") as file, contextlib.ExitStack() as stack:
+            for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+                    if stream.fileno() == number:
+                        kept = os.dup(number)
+                        os.dup2(file.fileno(), number)
+                        stack.callback(_restore, kept, number)
+                        if stream is screen:
+                            self._stream = stack.enter_context(
+                                open(os.dup(kept), "w", encoding="utf-8", errors="replace")
+                            )
+            stack.enter_context(contextlib.redirect_stdout(file))
+            stack.enter_context(contextlib.redirect_stderr(file))
+            stack.enter_context(warnings.catch_warnings())
+            logging.captureWarnings(True)
+            try:
+                yield
+            finally:
+                self.settle()
+                self._stream = screen
+                file.flush()
+
+
+def _restore(kept: int, number: int) -> None:
+    os.dup2(kept, number)
+    os.close(kept)
+
+
+def step_line(metrics: Mapping[str, Any], total: int, rate: float, left: float, usd: float | None) -> str:
+    """The live line of a training: step, reward parts, length, tokens/s, time left, dollars."""
+    parts = " ".join(
+        f"{key.removeprefix('rewards/')} {value:.2f}"
+        for key, value in metrics.items()
+        if key.startswith("rewards/") and value is not None
+    )
+    cost = "" if usd is None else f" | ${usd:.4f}"
+    length = metrics.get("completion_length") or 0.0
+    return (
+        f"step {metrics['step']}/{total} | {parts} | {length:.0f} tokens long | {rate:.0f} tokens/s | "
+        f"{clock(left)} left{cost}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """90 -> "1:30"; 4000 -> "1:06:40"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

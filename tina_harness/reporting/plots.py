@@ -1,0 +1,36 @@
+"""Plots of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str) -> None:
+    """Each reward's mean and the completion length (tokens, right axis) over steps, as an image file."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    steps = [m["step"] for m in metrics]
+    names = sorted({k for m in metrics for k in m if k.startswith("rewards/")})
+    for name in names:
+        axes.plot(steps, [_number(m.get(name)) for m in metrics], label=name.removeprefix("rewards/"))
+    axes.set_xlabel("optimizer step")
+    axes.set_ylabel("mean reward of the rollouts")
+    axes.set_title(title, fontsize=10)
+    lengths = axes.twinx()
+    lengths.plot(steps, [_number(m.get("completion_length")) for m in metrics], color="0.6", ls=":")
+    lengths.set_ylabel("completion length, tokens (dotted)")
+    axes.legend(loc="center right", frameon=False)
+    temporary = target.with_name(f".{target.name}")
+    figure.savefig(temporary, format=target.suffix[1:], dpi=130)
+    temporary.replace(target)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

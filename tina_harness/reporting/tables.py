@@ -1,0 +1,65 @@
+"""Tables for people, JSON for programs, from the same rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def as_json(rows: Any) -> str:
+    """Rows as JSON."""
+    return json.dumps(rows, indent=2, default=str)
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as an aligned table. The columns are the first row's keys."""
+    from tabulate import tabulate
+
+    if not rows:
+        return "(none)"
+    cells = [[cell(row.get(key)) for key in rows[0]] for row in rows]
+    return str(tabulate(cells, headers=list(rows[0]), tablefmt="simple", disable_numparse=True))
+
+
+def cell(value: Any) -> str:
+    """One value as text; an interval as "[0.31, 0.40]"."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(cell(v) for v in value) + "]"
+    return str(value)
+
+
+def score_rows(results: Sequence[Mapping[str, Any]], usd_per_second: float | None) -> list[dict[str, Any]]:
+    """results.json files as rows of a leaderboard. Scores in percent."""
+    rows = []
+    for r in results:
+        of = r.get("problems_of")
+        part = f"{r['problems']}/{of}" if of and of != r["problems"] else str(r["problems"])
+        dollars = None if usd_per_second is None else usd_per_second * r["seconds"]
+        row = {
+            "model": r["label"],
+            "checkpoint": r["checkpoint"],
+            "benchmark": r["benchmark"],
+            "pass@1": _percent(r["pass@1"]),
+            "ci95": [_percent(e) for e in r["ci95"]] if r["ci95"] else None,
+            "format": _percent(r["rewards"].get("format")),
+            "problems": part,
+            "samples": r["samples"],
+            "tokens": round(r["mean_tokens"], 1),
+            "truncated": _percent(r["truncated"]),
+            "seconds": round(r["seconds"], 1),
+            "usd": None if dollars is None else round(dollars, 5),
+            "run": r["run"],
+        }
+        rows.append(row)
+    return rows
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 2)

@@ -1,0 +1,233 @@
+"""The values that plugins hand over. Light and frozen: building one imports nothing heavy.
+
+A spec says what a thing is; the callables inside it do the work, and import what they need when
+they are called. Everything a user names on the command line is one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Spec:
+    """What every spec has. Compared by identity (which also keeps the import of this module short).
+
+    name: the registry name, lower case with dashes. summary: one line. source: paper or URL.
+    """
+
+    kind: ClassVar[str] = ""
+    name: str
+    summary: str
+    source: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RowSource(Spec):
+    """Where rows come from and how a row becomes a problem with a gold answer.
+
+    repo, config, split: as on the hub. The pinned revision is in `registry.toml`.
+    problem, answer: the columns that hold the problem text and the gold answer.
+    answer_after: the gold is the text behind the last occurrence of this marker.
+    parse: for any other shape: row -> (problem, gold); a gold of None sets the row aside.
+    columns: the columns `parse` reads; a dataset without them is refused by name.
+    rows: for generated data: seed -> rows, in place of a repo.
+    system: the name of a prompt template in `registry.toml`, "" for no system prompt.
+    license, expected_rows: as published, for `tina show` and as a check.
+    """
+
+    repo: str = ""
+    config: str | None = None
+    split: str = "train"
+    problem: str = "problem"
+    answer: str = "answer"
+    answer_after: str | None = None
+    parse: Callable[[Row], tuple[str, str | None]] | None = None
+    columns: tuple[str, ...] = ()
+    rows: Callable[[int], Iterable[Row]] | None = None
+    system: str = ""
+    license: str = ""
+    expected_rows: int | None = None
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns that must be there."""
+        return self.columns if self.parse else (self.problem, self.answer)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Dataset(RowSource):
+    """Problems to train on.
+
+    preset: the recipe that `tina run --dataset NAME` starts from.
+    benchmarks: what such a run is evaluated on when neither recipe nor user says.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    preset: str = "tina"
+    benchmarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Benchmark(RowSource):
+    """Problems to evaluate on.
+
+    prompt: the name of a prompt template in `registry.toml`, with `{problem}` in it.
+    samples: completions per problem; few problems want more of them.
+    max_new_tokens: longest completion.
+    answer_kind: how golds compare: "math" or "choice" (a letter).
+    """
+
+    kind: ClassVar[str] = "benchmark"
+    split: str = "test"
+    prompt: str = "math-boxed"
+    samples: int = 1
+    max_new_tokens: int = 32_768
+    answer_kind: str = "math"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One normalised row. `id` is a hash of the problem text, the same on every machine."""
+
+    id: str
+    problem: str
+    gold: str
+    kind: str
+    source: str
+
+
+class Graded(Protocol):
+    """What a reward sees of a verdict (`tina_harness.grading.Verdict` is one)."""
+
+    @property
+    def correct(self) -> bool | None:
+        """True or False, or None where the grader could not say."""
+
+
+@dataclass(frozen=True)
+class RewardContext:
+    """What a reward may look at besides the texts.
+
+    grade: (completions, golds) -> verdicts, each pair graded once however many rewards ask.
+    tokens: length of each completion in tokens. prompts: the rendered prompts.
+    max_completion_tokens: the length at which completions are cut. step: optimizer step.
+    """
+
+    grade: Callable[[Sequence[str], Sequence[str]], Sequence[Graded]]
+    tokens: Sequence[int] = ()
+    prompts: Sequence[str] = ()
+    max_completion_tokens: int = 0
+    step: int = 0
+
+
+class RewardFunction(Protocol):
+    """completions (n texts), golds (n texts), context -> n rewards; None: do not count this one."""
+
+    def __call__(
+        self, completions: Sequence[str], golds: Sequence[str], context: RewardContext
+    ) -> list[float | None]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Reward(Spec):
+    """A reward function.
+
+    build: keyword parameters (see `defaults`) -> RewardFunction.
+    low, high: the range its values keep to.
+    """
+
+    kind: ClassVar[str] = "reward"
+    build: Callable[..., RewardFunction]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Algorithm(Spec):
+    """An RL algorithm, as settings of TRL's `GRPOTrainer` and, where they do not reach, a subclass.
+
+    settings: `GRPOConfig` fields that define the algorithm.
+    trainer: returns the trainer class; called late, because it imports torch.
+    """
+
+    kind: ClassVar[str] = "algorithm"
+    settings: Mapping[str, Any]
+    trainer: Callable[[], type] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Model(Spec):
+    """A causal language model: on the hub (`repo`) or in a folder (`path`).
+
+    parameters: how many, for estimates. opens_think: its chat template ends the prompt with `<think>`.
+    """
+
+    kind: ClassVar[str] = "model"
+    repo: str = ""
+    path: Callable[[], Path] | None = None
+    parameters: int = 0
+    license: str = ""
+    opens_think: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample: temperature 0 is greedy; top_p in (0, 1]; at most max_new_tokens a completion."""
+
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion. stop_reason: "stop" (end of sequence) or "length" (cut)."""
+
+    text: str
+    tokens: int
+    stop_reason: str
+
+
+class EngineSession(Protocol):
+    """A loaded model that samples. One session serves the base model and any number of adapters."""
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yield (index into prompts, completion) as they finish, in any order.
+
+        A sample depends on its own prompt and seed, not on what it is batched with.
+        """
+
+    def close(self) -> None:
+        """Free the memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Engine(Spec):
+    """Something that samples completions.
+
+    open: (model folder, dtype name, longest prompt + completion in tokens, LoRA rank) -> session.
+    rollouts: `GRPOConfig` fields that make TRL sample rollouts with this engine.
+    requires: the module that must be importable.
+    needs_gpu: chosen automatically only where there is one.
+    """
+
+    kind: ClassVar[str] = "engine"
+    open: Callable[[Path, str, int, int], EngineSession]
+    rollouts: Mapping[str, Any] = field(default_factory=dict)
+    requires: str = ""
+    needs_gpu: bool = False
+    install: str = ""

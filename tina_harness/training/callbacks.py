@@ -1,0 +1,66 @@
+"""What happens at each step of a training: metrics, completions, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tina_harness.runs import Run
+from tina_harness.training.train import Training
+
+# TRL's names for what `metrics.jsonl` calls otherwise.
+NAMES = {
+    "loss": "loss",
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "kl": "kl",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_ratio",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "truncated",
+    "frac_reward_zero_std": "groups_without_signal",
+    "num_tokens": "tokens",
+}
+
+
+class StepCallback(TrainerCallback):
+    """Writes a metrics line a step, keeps the rollouts, and stops the trainer when asked to."""
+
+    def __init__(self, run: Run, training: Training) -> None:
+        self.run, self.training = run, training
+        self.clock = time.monotonic()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Time runs from here."""
+        self.clock = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
+        if state.global_step >= self.training.steps or self.training.stop():
+            control.should_training_stop = True
+            control.should_save = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+        """One line of metrics.jsonl."""
+        if "loss" not in logs:
+            return  # the trainer's closing summary
+        line: dict[str, Any] = {"step": state.global_step}
+        line |= {ours: logs[theirs] for theirs, ours in NAMES.items() if theirs in logs}
+        for key, value in logs.items():
+            if key.startswith("rewards/") and key.endswith("/mean"):
+                line[key.removesuffix("/mean")] = value
+        line["not_gradable"] = self.training.scorer.not_gradable
+        line["seconds"] = round(time.monotonic() - self.clock, 4)
+        self.run.save_completions(state.global_step, self.training.scorer.rollouts)
+        self.training.on_step(line)
+        self.run.append_metrics(line)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint is on disk."""
+        path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self.training.on_save(path, state.global_step)

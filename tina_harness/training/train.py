@@ -1,0 +1,163 @@
+"""One LoRA + RL training, through TRL's GRPOTrainer and peft."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tina_harness.config import RunConfig
+from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.runs import Run
+from tina_harness.specs import Algorithm, Engine, Problem
+from tina_harness.training.rewards import Scorer, weights
+
+
+@dataclass(frozen=True)
+class Training:
+    """Everything a training needs, resolved.
+
+    prompts: one conversation a problem. steps: stop after so many; schedule_steps: length of the
+    learning-rate schedule. dtype: "float32" or "bfloat16". stop: asked after each step; when it
+    says True the trainer saves and stops. on_step and on_save: told of each metrics line and
+    checkpoint.
+    """
+
+    config: RunConfig
+    algorithm: Algorithm
+    engine: Engine
+    model_folder: Path
+    problems: Sequence[Problem]
+    prompts: Sequence[Any]
+    steps: int
+    schedule_steps: int
+    dtype: str
+    gpu: bool
+    scorer: Scorer
+    stop: Callable[[], bool]
+    on_step: Callable[[dict[str, Any]], None]
+    on_save: Callable[[Path, int], None]
+
+
+def train(run: Run, training: Training, resume_from: Path | None = None) -> dict[str, Any]:
+    """Train until the last step or until `stop()`; checkpoints go to `run.checkpoints_dir`.
+
+    Returns what was built, read back from the trainer, for the manifest.
+    """
+    import datasets
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tina_harness.training.callbacks import StepCallback
+
+    config = training.config
+    trainer_class, arguments = _arguments(run, training)
+    torch.manual_seed(config.seed)
+    model = AutoModelForCausalLM.from_pretrained(
+        training.model_folder,
+        dtype=getattr(torch, training.dtype),
+        trust_remote_code=config.trust_remote_code,
+        **_attention(training.gpu),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(training.model_folder, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    rows = datasets.Dataset.from_dict(
+        {"prompt": list(training.prompts), "gold": [p.gold for p in training.problems]}
+    )
+    trainer = trainer_class(
+        model=model,
+        reward_funcs=training.scorer.functions(),
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=peft.LoraConfig(
+            r=config.lora.r,
+            lora_alpha=config.lora.scale,
+            lora_dropout=config.lora.dropout,
+            target_modules=config.lora.targets,
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    built = _read_back(trainer)
+    trainer.add_callback(StepCallback(run, training))
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    return built
+
+
+def settings(training: Training) -> dict[str, Any]:
+    """`GRPOConfig` fields of a training: the recipe's, then the algorithm's, then the engine's."""
+    t = training.config.train
+    overrides = {"loss_type": t.loss_type, "scale_rewards": t.scale_rewards}
+    checkpointing = training.gpu if t.gradient_checkpointing is None else t.gradient_checkpointing
+    return {
+        "learning_rate": t.learning_rate,
+        "lr_scheduler_type": t.schedule,
+        "lr_scheduler_kwargs": (
+            {"min_lr_rate": t.min_lr_share} if t.schedule == "cosine_with_min_lr" else None
+        ),
+        "warmup_steps": round(t.warmup * training.schedule_steps),
+        "max_steps": training.schedule_steps,
+        "weight_decay": t.weight_decay,
+        "max_grad_norm": t.max_grad_norm,
+        "per_device_train_batch_size": t.batch,
+        "gradient_accumulation_steps": t.accumulate,
+        "num_generations": t.group,
+        "max_completion_length": t.max_new_tokens,
+        "temperature": t.temperature,
+        "beta": t.beta,
+        "reward_weights": weights(training.config),
+        "seed": training.config.seed,
+        "bf16": training.dtype == "bfloat16" and training.gpu,
+        "use_cpu": not training.gpu,
+        "gradient_checkpointing": checkpointing,
+        "save_strategy": "steps",
+        "save_steps": t.save_every,
+        "logging_steps": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": training.gpu,
+        **training.algorithm.settings,
+        **{k: v for k, v in overrides.items() if v is not None},
+        **training.engine.rollouts,
+    }
+
+
+def _arguments(run: Run, training: Training) -> tuple[type, Any]:
+    from trl import GRPOConfig, GRPOTrainer
+
+    algorithm = training.algorithm
+    wanted = settings(training)
+    known = {f.name for f in dataclasses.fields(GRPOConfig)}
+    for key in wanted:
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise TinaError(f"algorithm '{algorithm.name}' sets '{key}', which TRL does not have", hint)
+    trainer_class = algorithm.trainer() if algorithm.trainer else GRPOTrainer
+    return trainer_class, GRPOConfig(output_dir=str(run.checkpoints_dir), **wanted)
+
+
+def _attention(gpu: bool) -> Mapping[str, str]:
+    """Flash attention where there is a GPU and the package; else the library's choice."""
+    from importlib.util import find_spec
+
+    return {"attn_implementation": "flash_attention_2"} if gpu and find_spec("flash_attn") else {}
+
+
+def _read_back(trainer: Any) -> dict[str, Any]:
+    """What the trainer will really do, from its own state."""
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    everything = sum(p.numel() for p in trainer.model.parameters())
+    return {
+        "loss_type": trainer.loss_type,
+        "scale_rewards": trainer.scale_rewards,
+        "beta": trainer.beta,
+        "reward_weights": dict(zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)),
+        "trainable_parameters": trainable,
+        "parameters": everything,
+        "rollouts": "vllm" if trainer.use_vllm else "transformers",
+    }
