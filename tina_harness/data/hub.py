@@ -136,15 +136,24 @@ def _from_hub(repo: str, config: str | None, split: str, columns: Sequence[str],
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
+    revision = revision or _newest(repo)
     try:
         rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
     except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetNotFoundError) as error:
         raise _unreachable(repo, error) from error
     check_columns(rows.column_names, columns, f"{repo} on the hub")
-    checksums = rows.info.download_checksums or {}
-    seen = {url.partition("@")[2].partition("/")[0] for url in checksums if "@" in url}
     arrow = rows.select_columns(list(columns)).with_format("arrow")[:]
-    return Table(arrow, "hub", revision or (seen.pop() if len(seen) == 1 else ""))
+    return Table(arrow, "hub", revision)
+
+
+def _newest(repo: str) -> str:
+    """The newest commit of a dataset that is not pinned; "" where the hub does not answer."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().dataset_info(repo, timeout=10).sha)
+    except Exception:  # whatever it is, loading says it better
+        return ""
 
 
 def _unreachable(repo: str, error: Exception) -> TinaError:

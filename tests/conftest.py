@@ -1,0 +1,45 @@
+"""What tests share: a mirror of real rows (TINA_MIRROR), a clean place to run, and the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def clean_place(tmp_path, monkeypatch):
+    """Each test runs in an empty folder, with runs there and no settings of the caller's."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TINA_RUNS", "TINA_REGISTRY", "TINA_DISABLE_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def tina_command(*words, env=None, cwd=None, timeout=600):
+    """Run `tina` as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tina_harness", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+        cwd=cwd,
+    )
+
+
+@pytest.fixture
+def tina():
+    """`tina("list", "--json")` -> finished process."""
+    return tina_command
+
+
+@pytest.fixture
+def mirror():
+    """The folders of real rows that TINA_MIRROR names."""
+    folders = os.environ.get("TINA_MIRROR")
+    if not folders:
+        pytest.skip("needs real rows: set TINA_MIRROR to a folder that holds <repo id>/...")
+    return folders
