@@ -47,34 +47,37 @@ RECIPE = {
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 MARKUP = ["<think>", "</think>", "<answer>", "</answer>", "\\boxed{"]
 TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 PROBES = ["What is 47 + 38?", "What is 83 - 29?", "<think>\n4+3=7\n</think>\n<answer>\n\\boxed{7}\n</answer>"]
 
 
 def tokenizer():
-    """Characters, the tags as one token each; unknown characters become "?" in text and ids alike."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    """Bytes, and the tags as one token each.
 
-    characters = ["\n", *(c for c in map(chr, range(32, 127)))]
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL, "<|unk|>", *MARKUP, *characters])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    inner.decoder = decoders.Fuse()
-    inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in [*SPECIAL, "<|unk|>"]])
-    inner.add_tokens([AddedToken(t, special=False, normalized=False) for t in MARKUP])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+    It is Qwen2's own tokenizer class with no merges: the Auto classes choose the class by the model's
+    type, and would read the file of any other character tokenizer differently from how it was saved.
+    """
+    from tokenizers import AddedToken, pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    made = Qwen2Tokenizer(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=[],
         pad_token="<|pad|>",
         eos_token="<|im_end|>",
-        unk_token="<|unk|>",
+        unk_token="<|pad|>",
         padding_side="left",
-        clean_up_tokenization_spaces=False,
         chat_template=TEMPLATE,
         model_max_length=RECIPE["architecture"]["max_position_embeddings"],
     )
+    made.add_tokens([AddedToken(t, special=False, normalized=False) for t in MARKUP])
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    return made
 
 
 def solution(question: str, gold: str, rng: random.Random) -> str:

@@ -33,7 +33,15 @@ class StepCallback(TrainerCallback):
 
     def __init__(self, run: Run, training: Training) -> None:
         self.run, self.training = run, training
-        self.clock = time.monotonic()
+        self.clock = self.began = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start-up is over."""
+        self.began = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """How long the steps took, without start-up, this time."""
+        self.run.update(seconds_of_steps=round(time.monotonic() - self.began, 3))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Time runs from here."""

@@ -1,0 +1,87 @@
+"""Layers of configuration: preset < file < flags < --set, strict."""
+
+import pytest
+
+from tina_harness import TinaError, registry
+from tina_harness.config import Layers
+from tina_harness.orchestrator import layers
+
+
+@pytest.fixture
+def names():
+    return registry.load()
+
+
+def resolve(names, preset=None, file=None, flags=None, assignments=()):
+    return layers(names, preset=preset, file=file, flags=flags or {}, assignments=assignments)
+
+
+def test_each_layer_beats_the_one_below_and_is_remembered(names, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nlearning_rate = 2e-6\nbeta = 0.1\nwarmup = 0.2\n")
+    flags = {"train.learning_rate": (3e-6, "--lr"), "train.beta": (0.2, "--beta")}
+    resolved = resolve(names, "tina-limr", file, flags, ["train.learning_rate=4e-6"])
+    config, origins = resolved.config, resolved.origins
+    assert config.train.learning_rate == 4e-6
+    assert origins["train.learning_rate"] == "--set train.learning_rate=4e-6"
+    assert (config.train.beta, origins["train.beta"]) == (0.2, "--beta")
+    assert (config.train.warmup, origins["train.warmup"]) == (0.2, str(file))
+    assert (config.train.max_steps, origins["train.max_steps"]) == (180, "preset tina-limr")
+    assert (config.lora.r, origins["lora.r"]) == (32, "preset tina")
+    assert config.lora.scale == 128
+
+
+def test_without_a_preset_the_datasets_own_recipe_is_taken(names):
+    assert resolve(names).config.dataset == "arithmetic"
+    assert resolve(names, flags={"dataset": ("still3", "--dataset")}).config.rewards.keys() == {
+        "length",
+        "accuracy",
+    }
+
+
+def test_every_preset_is_a_valid_configuration(names):
+    for preset in names.catalogue["presets"]:
+        table = Layers(names).add_preset(preset)
+        if "dataset" not in table.values:
+            table.set("dataset", "limr", "test")
+        assert table.resolve().config.rewards
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("scale_reward=none", "did you mean 'train.scale_rewards'"),
+        ("train.scale_reward=none", "did you mean 'train.scale_rewards'"),
+        ("lora.rnk=4", "did you mean 'lora.r'|unknown key"),
+        ("rewards.cosin.weight=1", "did you mean 'cosine'"),
+        ("rewards.cosine.max_length=1", "did you mean 'max_len'"),
+        ("rewards.accuracy.weight=high", "expected a number"),
+        ("train.group=5", "must be a multiple of group"),
+        ("train.learning_rate=-1", "greater than 0"),
+        ("train.max_steps=many", "valid integer"),
+        ("nothing", "expected key=value"),
+    ],
+)
+def test_a_mistake_is_an_error_that_says_what_to_type(names, assignment, said):
+    with pytest.raises(TinaError, match=said):
+        resolve(names, "tina-limr", assignments=[assignment])
+
+
+def test_a_misspelt_key_in_a_file_names_the_file(names, tmp_path):
+    file = tmp_path / "drgrpo.toml"
+    file.write_text('dataset = "open-rs"\nscale_reward = "none"\n')
+    with pytest.raises(TinaError, match=r"scale_reward.*drgrpo\.toml"):
+        resolve(names, file=file)
+
+
+def test_a_files_rewards_replace_the_recipes(names, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[rewards.cosine]\nmax_len = 3584\n")
+    assert resolve(names, "tina-limr", file).config.rewards == {"cosine": {"max_len": 3584}}
+
+
+def test_an_unknown_preset_or_dataset_is_named(names):
+    with pytest.raises(TinaError, match="did you mean 'tina-limr'"):
+        resolve(names, "tina-lmr")
+    with pytest.raises(TinaError, match="did you mean 'limr'"):
+        resolve(names, flags={"dataset": ("lmir", "--dataset")})

@@ -1,0 +1,196 @@
+"""From rows to problems and prompts."""
+
+import hashlib
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tina_harness import Benchmark, Dataset, TinaError, registry
+from tina_harness.data import ChatTokenizer, load_problems, messages
+from tina_harness.data.load import problem_id, unwrap
+from tina_plugins.arithmetic import is_heldout, problems
+from tina_plugins.benchmarks import gpqa
+from tina_plugins.models.nano import folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A mirror of our own: hub("owner/name", split, rows) writes rows of that repository."""
+    monkeypatch.setenv("TINA_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "mirror").mkdir()
+
+    def write(repo, file, rows):
+        path = tmp_path / "mirror" / repo / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jsonl":
+            path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+
+    return write
+
+
+def spec(**fields):
+    return Dataset(**{"name": "mine", "summary": "s", "source": "x", "repo": "me/mine", **fields})
+
+
+ROWS = [{"problem": f"What is {i}?", "answer": str(i), "noise": "n" * 10} for i in range(5)]
+
+
+@pytest.mark.parametrize("file", ["train.parquet", "data/train-00000-of-00001.parquet", "train.jsonl"])
+def test_a_mirror_holds_files_as_on_the_hub(hub, file):
+    hub("me/mine", file, ROWS)
+    loaded = load_problems(spec(), {})
+    assert [p.gold for p in loaded.problems] == ["0", "1", "2", "3", "4"]
+    assert loaded.origin.startswith("mirror ")
+
+
+def test_a_config_and_a_split_choose_their_files(hub):
+    hub("me/mine", "hard/test.parquet", ROWS[:2])
+    hub("me/mine", "easy/test.parquet", ROWS[:1])
+    assert len(load_problems(spec(config="hard", split="test"), {}).problems) == 2
+
+
+def test_the_fingerprint_does_not_depend_on_the_order_of_rows(hub):
+    hub("me/mine", "train.parquet", ROWS)
+    hub("me/other", "train.parquet", ROWS[::-1])
+    same = load_problems(spec(), {}).fingerprint == load_problems(spec(repo="me/other"), {}).fingerprint
+    assert same
+    hub("me/less", "train.parquet", ROWS[:4])
+    assert load_problems(spec(), {}).fingerprint != load_problems(spec(repo="me/less"), {}).fingerprint
+
+
+def test_rows_without_a_gold_are_set_aside_and_counted(hub):
+    hub("me/mine", "train.parquet", [*ROWS, {"problem": "p", "answer": "", "noise": ""}])
+    loaded = load_problems(spec(), {})
+    assert loaded.set_aside == ((5, "no gold answer"),)
+
+
+def test_what_is_missing_is_named(hub, tmp_path, monkeypatch):
+    hub("me/mine", "train.parquet", ROWS)
+    with pytest.raises(TinaError, match=r"no column 'solution'.*\n.*it has: problem, answer, noise"):
+        load_problems(spec(answer="solution"), {})
+    with pytest.raises(TinaError, match=r"no rows of split 'test'.*\n.*train\.parquet"):
+        load_problems(spec(split="test"), {})
+    with pytest.raises(TinaError, match=r"could not be loaded from the hub(.|\n)*TINA_MIRROR=DIR"):
+        load_problems(spec(repo="me/nothing"), {})
+    hub("me/empty", "train.parquet", [{"problem": "p", "answer": ""}])
+    with pytest.raises(TinaError, match=r"no usable row.*\n.*no gold answer"):
+        load_problems(spec(repo="me/empty"), {})
+    monkeypatch.setenv("TINA_MIRROR", str(tmp_path / "elsewhere"))
+    with pytest.raises(TinaError, match="not a folder"):
+        load_problems(spec(), {})
+
+
+def test_a_damaged_file_is_named(hub):
+    path = hub("me/mine", "train.parquet", ROWS)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TinaError, match=r"train\.parquet cannot be read"):
+        load_problems(spec(), {})
+
+
+def test_answer_after_takes_what_follows_the_marker(hub):
+    hub("me/mine", "train.parquet", [{"problem": "p", "answer": "2 + 2 #### 4"}])
+    assert load_problems(spec(answer_after="####"), {}).problems[0].gold == "4"
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "gold"),
+    [
+        ("$5$", "5"),
+        ("$$\\boxed{5}$$", "5"),
+        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("27.0", "27"),
+        ("$x$ and $y$", "$x$ and $y$"),
+        ("\\boxed{1} or \\boxed{2}", "\\boxed{1} or \\boxed{2}"),
+        (" 025 ", "025"),
+        ("2.50", "2.50"),
+    ],
+)
+def test_golds_are_unwrapped_once(wrapped, gold):
+    assert unwrap(wrapped) == gold
+    assert unwrap(gold) == gold
+
+
+def test_the_id_of_a_problem_ignores_white_space_only():
+    assert problem_id("a  b\n") == problem_id("a b") != problem_id("ab")
+
+
+def test_the_splits_of_arithmetic_are_disjoint_and_the_same_everywhere():
+    train, held = problems("train", 2000, 1), problems("heldout", 200)
+    assert not {q for q, _ in train} & {q for q, _ in held}
+    assert all(is_heldout(q.removeprefix("What is ").removesuffix("?")) for q, _ in held)
+    assert len(dict(train)) == 2000
+    assert problems("train", 5, 1) == train[:5]
+    assert problems("train", 5, 2) != train[:5]
+    digest = hashlib.sha256(repr(held).encode()).hexdigest()
+    assert digest.startswith(HELDOUT_SHA256), "the held-out problems changed: published scores would too"
+    with pytest.raises(ValueError, match="fewer than"):
+        problems("heldout", 10**6)
+
+
+HELDOUT_SHA256 = "168b06ef88f2f42a"
+
+
+def test_gpqas_options_keep_their_order_and_the_right_one_its_letter(hub):
+    rows = [
+        {
+            "Question": f"Q{i}?",
+            "Correct Answer": f"right {i}",
+            **{f"Incorrect Answer {k}": f"wrong {i} {k}" for k in (1, 2, 3)},
+            "Record ID": f"rec{i}",
+        }
+        for i in range(198)
+    ]
+    hub("Idavidrein/gpqa", "gpqa_diamond.parquet", rows)
+    hub("Idavidrein/gpqa", "gpqa_diamond/train.parquet", rows)
+    benchmark = registry.load().get(Benchmark, "gpqa")
+    loaded = load_problems(benchmark, {})
+    again = load_problems(benchmark, {})
+    assert loaded.problems == again.problems
+    for i, problem in enumerate(loaded.problems):
+        assert f"{problem.gold}) right {i}" in problem.problem
+    counts = {letter: sum(p.gold == letter for p in loaded.problems) for letter in gpqa.LETTERS}
+    assert min(counts.values()) > 30
+
+
+def test_openthoughts_and_openr1_and_open_s1_rows_of_their_shape_load(hub):
+    chat = [
+        {"role": "user", "content": "P?"},
+        {"role": "assistant", "content": "<think>\\boxed{3}</think> so \\boxed{4}"},
+    ]
+    row = {"problem": "P?", "solution": "no box", "messages": chat, "source": "s"}
+    hub("bethgelab/CuratedThoughts", "OpenThoughts-114k-math-default/train.parquet", [row])
+    row = {"problem": "P?", "answer": "$4$", "generations": ["long"] * 2}
+    hub("open-r1/OpenR1-Math-220k", "default/train-00000-of-00001.parquet", [row])
+    hub("knoveleng/open-s1", "data/train-00000-of-00001.parquet", [{**row, "solution": "s"}])
+    names = registry.load()
+    for name in ("openthoughts", "openr1", "open-s1"):
+        assert load_problems(names.get(Dataset, name), {}).problems[0].gold == "4"
+
+
+def test_every_name_with_real_rows_loads_them(mirror):
+    names = registry.load()
+    expected = {"limr": 1389, "deepscaler": 2000, "still3": 2000, "open-rs": 500}
+    for name, rows in expected.items():
+        loaded = load_problems(names.get(Dataset, name), {})
+        assert len(loaded.problems) + len(loaded.set_aside) == rows
+        assert len(loaded.set_aside) < 5
+    for name in ("aime24", "aime25", "amc23", "math500", "minerva"):
+        benchmark = names.get(Benchmark, name)
+        assert len(load_problems(benchmark, {}).problems) == benchmark.expected_rows
+
+
+def test_the_chat_template_and_the_counts_are_those_of_transformers():
+    from transformers import AutoTokenizer
+
+    ours, theirs = ChatTokenizer(folder()), AutoTokenizer.from_pretrained(folder())
+    for problem in ("What is 1 + 2?", "{% x %} {problem} \n\n é", ""):
+        conversation = messages(problem, "Be brief.", "Solve: {problem}")
+        text = theirs.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        assert ours.render(conversation) == text
+        assert ours.count([text]) == [len(theirs(text, add_special_tokens=False)["input_ids"])]
