@@ -164,7 +164,17 @@ def main() -> None:
                     "equal" if same else "differ",
                 ]
             )
-    heads = ["TRL s", "tina s", "ratio", "TRL whole", "tina whole", "TRL MiB", "tina MiB", "ratio", "loss, reward"]
+    heads = [
+        "TRL s",
+        "tina s",
+        "ratio",
+        "TRL whole",
+        "tina whole",
+        "TRL MiB",
+        "tina MiB",
+        "ratio",
+        "loss, reward",
+    ]
     print(tabulate(rows, headers=heads, tablefmt="github", floatfmt=".3f"))
     print(f"median ratio of the steps: {statistics.median(r[2] for r in rows):.3f}")
     print(f"median ratio of peak memory: {statistics.median(r[7] for r in rows):.3f}")

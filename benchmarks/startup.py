@@ -71,10 +71,17 @@ def main() -> None:
                 times[name].append(seconds(command))
     base = statistics.median(times["bare click --help"])
     rows = [
-        [name, f"{statistics.median(t):.3f}", f"{min(t):.3f}..{max(t):.3f}", f"{statistics.median(t) / base:.2f}"]
+        [
+            name,
+            f"{statistics.median(t):.3f}",
+            f"{min(t):.3f}..{max(t):.3f}",
+            f"{statistics.median(t) / base:.2f}",
+        ]
         for name, t in times.items()
     ]
-    print(tabulate(rows, headers=["command", "median s", "range s", "ratio to bare click"], tablefmt="github"))
+    print(
+        tabulate(rows, headers=["command", "median s", "range s", "ratio to bare click"], tablefmt="github")
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from tina_harness.cli import COMMANDS
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["leaderboard"], ["show", "limr"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["leaderboard"], ["show", "limr"], ["run", "--help"]]
+)
 def test_light_commands_import_neither_torch_nor_transformers(words):
     code = (
         "import sys\nfrom tina_harness.cli import main\n"
@@ -56,7 +58,7 @@ def test_every_listing_has_json(tina, words):
         (["run", "--dataset", "limrr"], "did you mean 'limr'"),
         (["run", "--algo", "gpro"], "did you mean 'grpo'"),
         (["run", "--model", "tina-nanno"], "did you mean 'tina-nano'"),
-        (["run", "--bench", "aime42"], "did you mean 'aime24'"),
+        (["run", "--bench", "aime244"], "did you mean 'aime24'"),
         (["run", "--engine", "vlm"], "did you mean 'vllm'"),
         (["run", "--preset", "embeded"], "did you mean 'embedded'"),
         (["run", "--set", "scale_reward=none"], "did you mean 'train.scale_rewards'"),
@@ -102,8 +104,18 @@ def test_a_dry_run_shows_every_value_its_origin_and_the_estimate(tina):
 
 
 def test_real_rows_are_counted_by_a_dry_run(tina, mirror):
-    done = tina("run", "--preset", "tina-limr", "--model", "tina-nano", "--set", "train.max_prompt_tokens=900",
-                "--dry-run", "--json", env={"TINA_MIRROR": mirror})
+    done = tina(
+        "run",
+        "--preset",
+        "tina-limr",
+        "--model",
+        "tina-nano",
+        "--set",
+        "train.max_prompt_tokens=900",
+        "--dry-run",
+        "--json",
+        env={"TINA_MIRROR": mirror},
+    )
     plan = json.loads(done.stdout)["plan"]
     assert 0 < plan["rows"] < 1389
     assert plan["rows"] + plan["rows with too long a prompt"] == 1389
@@ -115,8 +127,12 @@ def test_real_rows_are_counted_by_a_dry_run(tina, mirror):
     [("tina run --dataset li", "limr"), ("tina show gr", "grpo"), ("tina run --preset tina-l", "tina-limr")],
 )
 def test_the_shell_completes_registry_names(typed, offered):
-    env = {**os.environ, "_TINA_COMPLETE": "bash_complete", "COMP_WORDS": typed,
-           "COMP_CWORD": str(len(typed.split()) - 1)}
+    env = {
+        **os.environ,
+        "_TINA_COMPLETE": "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
     code = "from tina_harness.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert offered in done.stdout

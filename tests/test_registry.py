@@ -23,7 +23,9 @@ def plugin(tmp_path, monkeypatch):
         (folder / f"{module}.py").write_text(textwrap.dedent(body))
         info = folder / f"{module}-1.0.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1.0\n")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1.0\n"
+        )
         (info / "entry_points.txt").write_text(f"[tina_harness]\n{name} = {module}\n")
         sys.modules.pop(module, None)
 
@@ -135,7 +137,7 @@ def test_the_cache_of_entry_points_notices_a_new_plugin(plugin):
 
 
 def test_a_registry_toml_overlays_key_by_key(tmp_path, monkeypatch):
-    (tmp_path / "registry.toml").write_text('[hardware.l40s]\nusd_per_hour = 0.5\n')
+    (tmp_path / "registry.toml").write_text("[hardware.l40s]\nusd_per_hour = 0.5\n")
     (tmp_path / "more.toml").write_text(
         '[models.mine]\nrepo = "me/mine"\nsummary = "s"\nsource = "x"\n[hardware.l40s]\ndate = "2027-01-01"\n'
     )

@@ -103,8 +103,9 @@ def solution(question: str, gold: str, rng: random.Random) -> str:
 def make(destination: Path) -> None:
     """Train and write."""
     import torch
-    from tina_plugins.arithmetic import problems
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+    from tina_plugins.arithmetic import problems
 
     torch.manual_seed(RECIPE["seed"])
     torch.set_num_threads(RECIPE["threads"])
@@ -172,7 +173,7 @@ def recipe_hash() -> str:
     """sha256 of everything that decides what the model becomes."""
     everything = [RECIPE, SPECIAL, MARKUP, TEMPLATE, PROBES]
     source = "".join(
-        Path(__file__).read_text().partition("def solution")[2].partition("def recipe_hash")[0].split()
+        Path(__file__).read_text().partition("def tokenizer")[2].partition("def recipe_hash")[0].split()
     )
     return hashlib.sha256(json.dumps([everything, source], sort_keys=True).encode()).hexdigest()
 

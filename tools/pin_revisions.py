@@ -1,6 +1,6 @@
 """Print the [revisions] of registry.toml as the hub has them now, for every repository that a name needs.
 
-    python tools/pin_revisions.py
+python tools/pin_revisions.py
 """
 
 from huggingface_hub import HfApi

@@ -1,6 +1,6 @@
 """Repeat the embedded run over seeds and algorithms, and print what docs/embedded.md shows.
 
-    python tools/seeds.py --seeds 5 --algo grpo --algo drgrpo [-- options of `tina run`]
+python tools/seeds.py --seeds 5 --algo grpo --algo drgrpo [-- options of `tina run`]
 """
 
 import argparse

@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Name(click.ParamType[str]):
-    """A registry name of a kind, completed by the shell. Checked where it is used, not here."""
+    """A registry name of some kinds (or "preset"), completed by the shell; checked where it is used."""
 
     def __init__(self, *kinds: str) -> None:
         self.kinds = kinds
@@ -27,25 +27,10 @@ class Name(click.ParamType[str]):
     ) -> list[CompletionItem]:
         """Names that begin with what was typed."""
         registry = registry_module.load()
-        names = sorted({n for kind in self.kinds for n in registry.names(kind)})
+        names = {n for kind in self.kinds if kind != "preset" for n in registry.names(kind)}
         if "preset" in self.kinds:
-            names = sorted(registry.catalogue.get("presets", {}))
-        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
-
-
-class PresetName(Name):
-    """The name of a preset of registry.toml."""
-
-    def __init__(self) -> None:
-        self.kinds = ("preset",)
-        self.name = "preset"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Presets that begin with what was typed."""
-        names = sorted(registry_module.load().catalogue.get("presets", {}))
-        return [CompletionItem(n) for n in names if n.startswith(incomplete)]
+            names |= set(registry.catalogue.get("presets", {}))
+        return [CompletionItem(n) for n in sorted(names) if n.startswith(incomplete)]
 
 
 class RunReference(click.ParamType[str]):

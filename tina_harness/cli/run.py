@@ -9,7 +9,6 @@ import click
 
 from tina_harness.cli.common import (
     Name,
-    PresetName,
     json_option,
     load_registry,
     runs_dir_option,
@@ -39,7 +38,7 @@ FLAGS = {
 @click.option("--algo", type=Name("algorithm"), help="RL algorithm, for example grpo or drgrpo.")
 @click.option("--model", type=Name("model"), help="Registry name, hub id (owner/name) or folder.")
 @click.option("--bench", type=Name("benchmark"), multiple=True, help="Evaluate on this. May be repeated.")
-@click.option("--preset", type=PresetName(), help="Recipe to start from [the dataset's].")
+@click.option("--preset", type=Name("preset"), help="Recipe to start from [the dataset's].")
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="TOML file.")
 @click.option("--engine", type=Name("engine"), help="What samples: transformers, vllm [by hardware].")
 @click.option("--max-steps", type=click.IntRange(1), help="Stop after this many optimizer steps.")

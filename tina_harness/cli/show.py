@@ -67,11 +67,11 @@ def _spec(registry: Registry, kind: str, entry: Any) -> dict[str, Any]:
 
 
 def _preset(registry: Registry, name: str) -> list[dict[str, Any]]:
-    from tina_harness.config import Layers
-
     preset = registry.catalogue.get("presets", {}).get(name)
     if preset is None:
         return []
+    from tina_harness.config import Layers
+
     resolved = Layers(registry).add_preset(name)
     values = dict(sorted(resolved.origins.items()))
     record = {"kind": "preset", "from": "registry.toml"}
