@@ -9,6 +9,7 @@ tags or the box, and some slip in a digit. Reinforcement learning then has somet
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import random
@@ -170,12 +171,15 @@ def make(destination: Path) -> None:
 
 
 def recipe_hash() -> str:
-    """sha256 of everything that decides what the model becomes."""
-    everything = [RECIPE, SPECIAL, MARKUP, TEMPLATE, PROBES]
-    source = "".join(
-        Path(__file__).read_text().partition("def tokenizer")[2].partition("def recipe_hash")[0].split()
-    )
-    return hashlib.sha256(json.dumps([everything, source], sort_keys=True).encode()).hexdigest()
+    """sha256 of everything that decides what the model becomes: constants and code, however laid out."""
+    deciding = {"RECIPE", "SPECIAL", "MARKUP", "TEMPLATE", "PROBES", "tokenizer", "solution", "make"}
+    parts = [
+        ast.dump(node)
+        for node in ast.parse(Path(__file__).read_text()).body
+        if getattr(node, "name", None) in deciding
+        or (isinstance(node, ast.Assign) and node.targets[0].id in deciding)
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def hashes(folder: Path) -> dict[str, str]:
