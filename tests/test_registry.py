@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from tina_harness import TinaError, registry
-from tina_harness.registry import PluginSource
+from tina_harness.discovery import PluginSource, discover
 from tina_harness.specs import Benchmark, Dataset, Model
 
 
@@ -130,10 +130,10 @@ def test_a_lifecycle_hook_that_raises_costs_a_warning(plugin):
 
 
 def test_the_cache_of_entry_points_notices_a_new_plugin(plugin):
-    registry.discover()
+    discover()
     plugin("late", GSM8K.format(name="late"))
-    assert "late" in [p.name for p in registry.discover()]
-    assert isinstance(registry.discover()[0], PluginSource)
+    assert "late" in [p.name for p in discover()]
+    assert isinstance(discover()[0], PluginSource)
 
 
 def test_a_registry_toml_overlays_key_by_key(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from tina_harness.discovery import GROUP
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Reward
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import click
 
     from tina_harness.runs import Run
-
-GROUP = "tina_harness"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import os
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from tina_harness import hookspecs
+from tina_harness.discovery import GROUP, PluginSource, discover
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Reward, Spec
 
@@ -28,16 +27,6 @@ KINDS: dict[str, type[Spec]] = {
     cls.kind: cls for cls in (Dataset, Reward, Algorithm, Benchmark, Engine, Model)
 }
 S = TypeVar("S", bound=Spec)
-
-
-@dataclass(frozen=True)
-class PluginSource:
-    """One entry point: its name, what it points to, and the distribution it came with."""
-
-    name: str
-    value: str
-    distribution: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -132,7 +121,7 @@ def load(disable: Iterable[str] = ()) -> Registry:
     """Find plugins and read the catalogue. Imports the plugins' modules, and nothing heavy."""
     disabled = {n.strip() for n in os.environ.get("TINA_DISABLE_PLUGINS", "").split(",")} | set(disable)
     disabled.discard("")
-    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     registry = Registry(_catalogue(), manager, disabled=frozenset(disabled))
     for source in discover():
@@ -150,46 +139,6 @@ def load(disable: Iterable[str] = ()) -> Registry:
         registry.entries["model"].setdefault(name, []).append(Entry(Model(name=name, **fields), None))
     _settle(registry)
     return registry
-
-
-def discover() -> list[PluginSource]:
-    """Entry points of the group, from a cache that is valid while no folder of sys.path changed.
-
-    Reading every installed distribution's metadata takes longer than all the rest of `tina list`.
-    """
-    stamp = [[p, os.stat(p).st_mtime_ns] for p in sys.path if p and os.path.isdir(p)]
-    cache = _cache_file()
-    try:
-        cached = json.loads(cache.read_text())
-        if cached["stamp"] == stamp:
-            return [PluginSource(*fields) for fields in cached["plugins"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    from importlib import metadata
-
-    sources = sorted(
-        {
-            (e.name, e.value, e.dist.name if e.dist else "?", e.dist.version if e.dist else "?")
-            for e in metadata.entry_points(group=hookspecs.GROUP)
-        },
-        key=lambda fields: (fields[2] != "tina-harness", fields[2], fields[0]),
-    )
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"stamp": stamp, "plugins": sources}))
-        temporary.replace(cache)
-    except OSError:
-        pass  # a read-only home costs some milliseconds a call, nothing else
-    return [PluginSource(*fields) for fields in sources]
-
-
-def _cache_file() -> Path:
-    import zlib
-
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    key = zlib.crc32("\n".join(sys.path).encode())
-    return Path(root) / "tina-harness" / f"plugins-{key:08x}.json"
 
 
 def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Spec]:

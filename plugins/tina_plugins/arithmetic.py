@@ -1,8 +1,5 @@
 """Addition and subtraction problems, generated; two splits that cannot overlap."""
 
-import hashlib
-import random
-
 
 def problems(split: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
     """`count` distinct (question, gold) pairs of the split "train" or "heldout", in a seeded order.
@@ -11,6 +8,8 @@ def problems(split: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
     whatever the seed, so the splits are disjoint by construction. The same arguments give the same
     problems anywhere. Raises ValueError for another split or more problems than there are.
     """
+    import random
+
     if split not in ("train", "heldout"):
         raise ValueError(f"split {split!r}: expected 'train' or 'heldout'")
     texts = [f"{a} + {b}" for a in range(100) for b in range(100)]
@@ -30,4 +29,6 @@ def solve(text: str) -> str:
 
 def is_heldout(text: str) -> bool:
     """Whether the problem "a + b" is kept for evaluation."""
+    import hashlib  # here, because listing names needs none of it
+
     return hashlib.sha256(text.encode()).digest()[-1] % 10 == 0

@@ -66,13 +66,13 @@ class TinaGroup(click.Group):
 
 def _add_plugin_commands(group: click.Group, ctx: click.Context) -> None:
     """Let third-party plugins add commands. The built-in plugins have none."""
-    from tina_harness import registry
+    from tina_harness.discovery import discover
 
-    if ctx.meta.get("tina.plugin_commands") or all(
-        p.distribution == "tina-harness" for p in registry.discover()
-    ):
+    if ctx.meta.get("tina.plugin_commands") or all(p.distribution == "tina-harness" for p in discover()):
         return
     ctx.meta["tina.plugin_commands"] = True
+    from tina_harness import registry
+
     loaded = registry.load((ctx.params or {}).get("no_plugin") or ())
     for warning in loaded.notify("tina_commands", cli=group):
         click.echo(f"warning: {warning}", err=True)

@@ -108,13 +108,14 @@ def _hub() -> Iterator[dict[str, Any]]:
 
 def _plugins() -> Iterator[dict[str, Any]]:
     from tina_harness import registry
+    from tina_harness.discovery import discover
 
     try:
         loaded = registry.load()
     except TinaError as error:
         yield _row("registry.toml", "wrong", str(error))
         return
-    good = len(registry.discover()) - len(loaded.broken) - len(loaded.disabled)
+    good = len(discover()) - len(loaded.broken) - len(loaded.disabled)
     yield _row("plugins", "ok", f"{good} loaded")
     for broken in loaded.broken:
         yield _row("plugin", "wrong", str(broken))

@@ -8,17 +8,15 @@ said while thinking is no answer, and neither is a box that is left open or empt
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_LETTER = re.compile(
-    r"answer\s*(?:is)?\s*:?\s*\**\s*\$?\(?\s*(?:\\boxed\{|\\text\{)*\s*([A-Z])\b", re.IGNORECASE
-)
+# Patterns are compiled when first used: a plugin that imports this module may only be listed.
+_BOX = r"\\(?:boxed|fbox)\s*\{"
+_ANSWER = r"(?s)<answer>(.*?)</answer>"
+_LETTER = r"(?i)answer\s*(?:is)?\s*:?\s*\**\s*\$?\(?\s*(?:\\boxed\{|\\text\{)*\s*([A-Z])\b"
 
 
-@dataclass(frozen=True, slots=True)
-class Extracted:
+class Extracted(NamedTuple):
     """text: the answer, None where there is none. rule: what decided, in words."""
 
     text: str | None
@@ -36,9 +34,9 @@ def extract(completion: str, kind: str = "math") -> Extracted:
         return Extracted(filled[-1].strip(), "last \\boxed{} of the final answer")
     if boxes:
         return Extracted(None, "the \\boxed{} is empty")
-    if kind == "choice" and (letters := _LETTER.findall(final)):
+    if kind == "choice" and (letters := re.findall(_LETTER, final)):
         return Extracted(letters[-1].upper(), "last 'Answer: LETTER'")
-    tagged = [t for t in _ANSWER.findall(final) if _has_content(t)]
+    tagged = [t for t in re.findall(_ANSWER, final) if _has_content(t)]
     if tagged:
         return Extracted(tagged[-1].strip(), "content of <answer>")
     return Extracted(None, "no answer after </think>" if opened else "no \\boxed{} and no <answer>")
@@ -58,7 +56,8 @@ def boxed(text: str) -> list[str]:
     r"""The content of every `\boxed{}` that is closed, in order; of nested ones the innermost."""
     found: list[str] = []
     position = 0
-    while match := _BOX.search(text, position):
+    box = re.compile(_BOX)
+    while match := box.search(text, position):
         end = closing_brace(text, match.end())
         if end < 0:
             break

@@ -3,8 +3,6 @@
 The set is gated; its authors ask that its questions not be republished.
 """
 
-import hashlib
-
 from tina_harness import Benchmark, hookimpl
 from tina_harness.specs import Row
 
@@ -13,13 +11,19 @@ LETTERS = "ABCD"
 
 def position(record_id: str) -> int:
     """Where the right option stands: a fixed function of the record, balanced by the hash."""
-    return hashlib.sha256(f"gpqa-diamond:{record_id}".encode()).digest()[0] % len(LETTERS)
+    return _digest(f"gpqa-diamond:{record_id}")[0] % len(LETTERS)
+
+
+def _digest(text: str) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).digest()
 
 
 def parse(row: Row) -> tuple[str, str | None]:
     """The question with its options in the fixed order, and the letter of the right one."""
     options = [str(row[f"Incorrect Answer {i}"]).strip() for i in (1, 2, 3)]
-    options.sort(key=lambda o: hashlib.sha256(f"{row['Record ID']}:{o}".encode()).digest())
+    options.sort(key=lambda o: _digest(f"{row['Record ID']}:{o}"))
     place = position(str(row["Record ID"]))
     options.insert(place, str(row["Correct Answer"]).strip())
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))

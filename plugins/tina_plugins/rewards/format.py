@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from tina_harness import Reward, RewardContext, hookimpl
 from tina_harness.grading.extract import boxed
 
-_STRICT = re.compile(r"\s*<think>(.+?)</think>\s*<answer>(.+?)</answer>\s*", re.DOTALL)
+_STRICT = r"\s*<think>(.+?)</think>\s*<answer>(.+?)</answer>\s*"
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def strict(completion: str) -> bool:
     """Both blocks there once, in order, nothing around them, something in them."""
-    match = _STRICT.fullmatch(completion)
+    match = re.fullmatch(_STRICT, completion, re.DOTALL)
     if not match or any(completion.count(tag) != 1 for tag in _TAGS):
         return False
     parts = [*match.groups(), *boxed(match.group(2))]

@@ -13,10 +13,7 @@ from collections.abc import Sequence
 
 from tina_harness import Reward, RewardContext, hookimpl
 
-_MARKS = re.compile(
-    r"\bStep \d+:|^[ \t]*\d+[.)][ \t]|^[ \t]*[-*][ \t]|\b(?:First|Second|Third|Next|Then|Finally),",
-    re.MULTILINE,
-)
+_MARKS = r"(?m)\bStep \d+:|^[ \t]*\d+[.)][ \t]|^[ \t]*[-*][ \t]|\b(?:First|Second|Third|Next|Then|Finally),"
 
 
 def build(steps: int = 3):
@@ -25,7 +22,7 @@ def build(steps: int = 3):
     def reasoning_steps(
         completions: Sequence[str], golds: Sequence[str], context: RewardContext
     ) -> list[float | None]:
-        return [min(1.0, len(_MARKS.findall(completion)) / steps) for completion in completions]
+        return [min(1.0, len(re.findall(_MARKS, completion)) / steps) for completion in completions]
 
     return reasoning_steps
 
