@@ -12,9 +12,7 @@ import importlib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import pluggy
 
@@ -29,8 +27,7 @@ KINDS: dict[str, type[Spec]] = {
 S = TypeVar("S", bound=Spec)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A spec and the plugin that offered it (None: an entry of `registry.toml`)."""
 
     spec: Spec
@@ -42,8 +39,7 @@ class Entry:
         return f"{self.plugin.distribution} {self.plugin.version}" if self.plugin else "registry.toml"
 
 
-@dataclass(frozen=True)
-class Broken:
+class Broken(NamedTuple):
     """A plugin that could not be used, and why."""
 
     plugin: PluginSource
@@ -55,15 +51,13 @@ class Broken:
         )
 
 
-@dataclass
 class Registry:
     """Every name `tina` knows. Build it with `load()`."""
 
-    catalogue: dict[str, Any]
-    manager: pluggy.PluginManager
-    entries: dict[str, dict[str, list[Entry]]] = field(default_factory=lambda: {k: {} for k in KINDS})
-    broken: list[Broken] = field(default_factory=list)
-    disabled: frozenset[str] = frozenset()
+    def __init__(self, catalogue: dict[str, Any], manager: pluggy.PluginManager, disabled: set[str]) -> None:
+        self.catalogue, self.manager, self.disabled = catalogue, manager, disabled
+        self.entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
+        self.broken: list[Broken] = []
 
     def get(self, cls: type[S], name: str) -> S:
         """The spec of that name. Raises TinaError with the nearest names."""
@@ -123,7 +117,7 @@ def load(disable: Iterable[str] = ()) -> Registry:
     disabled.discard("")
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    registry = Registry(_catalogue(), manager, disabled=frozenset(disabled))
+    registry = Registry(_catalogue(), manager, disabled)
     for source in discover():
         if source.name in disabled or source.distribution in disabled:
             continue
@@ -210,7 +204,8 @@ def _catalogue() -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in _catalogue_files():
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            with open(path, "rb") as file:
+                table = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TinaError(f"{path} is not valid TOML: {error}") from error
         except OSError as error:
@@ -220,21 +215,20 @@ def _catalogue() -> dict[str, Any]:
     return merged
 
 
-def _catalogue_files() -> list[Path]:
-    here = Path(__file__).parent
-    packaged = here / "registry.toml"  # in a wheel; a checkout has it at its root
-    files = [packaged if packaged.exists() else here.parent / "registry.toml"]
-    local = Path("registry.toml")
-    if local.exists() and not local.samefile(files[0]):
-        files.append(local)
+def _catalogue_files() -> list[str]:
+    here = os.path.dirname(os.path.abspath(__file__))
+    packaged = os.path.join(here, "registry.toml")  # in a wheel; a checkout has it at its root
+    files = [packaged if os.path.exists(packaged) else os.path.join(os.path.dirname(here), "registry.toml")]
+    if os.path.exists("registry.toml") and not os.path.samefile("registry.toml", files[0]):
+        files.append("registry.toml")
     if named := os.environ.get("TINA_REGISTRY"):
-        if not Path(named).exists():
+        if not os.path.exists(named):
             raise TinaError(f"TINA_REGISTRY names {named}, which does not exist")
-        files.append(Path(named))
+        files.append(named)
     return files
 
 
-def _check(table: Mapping[str, Any], path: Path) -> None:
+def _check(table: Mapping[str, Any], path: str) -> None:
     for key, value in table.items():
         if key not in _TABLES:
             hint = did_you_mean(key, _TABLES, f"it may hold: {', '.join(_TABLES)}")

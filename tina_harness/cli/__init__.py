@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -128,7 +127,7 @@ def main(args: list[str] | None = None) -> None:
 
 def _unexpected(error: Exception) -> None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        click.echo(f"error: the disk is full: {error.filename or Path.cwd()}", err=True)
+        click.echo(f"error: the disk is full: {error.filename or os.getcwd()}", err=True)
     else:
         first = str(error).strip().splitlines()
         click.echo(f"error: {type(error).__name__}: {first[0] if first else '(no message)'}", err=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from tina_harness import registry as registry_module
 from tina_harness.registry import Registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +29,8 @@ class Name(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Names that begin with what was typed."""
+        from click.shell_completion import CompletionItem
+
         registry = registry_module.load()
         names = {n for kind in self.kinds if kind != "preset" for n in registry.names(kind)}
         if "preset" in self.kinds:
@@ -42,6 +47,8 @@ class RunReference(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Ids of runs that begin with what was typed."""
+        from click.shell_completion import CompletionItem
+
         from tina_harness import runs
 
         ids = [run.id for run in runs.all_runs(runs.root(ctx.params.get("runs_dir")))]

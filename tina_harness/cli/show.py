@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -51,14 +51,14 @@ def _spec(registry: Registry, kind: str, entry: Any) -> dict[str, Any]:
     record: dict[str, Any] = {"kind": kind, "from": entry.origin}
     if entry.plugin:
         record["plugin"] = entry.plugin.value
-    for field in dataclasses.fields(entry.spec):
-        value = getattr(entry.spec, field.name)
+    for field in entry.spec.fields:
+        value = getattr(entry.spec, field)
         if callable(value):
             value = f"{value.__module__}.{value.__qualname__}"
-        elif isinstance(value, dict):
+        elif isinstance(value, Mapping):
             value = ", ".join(f"{k} = {v}" for k, v in value.items())
-        if value not in (None, "", (), 0) and field.name != "name":
-            record[field.name] = value
+        if value not in (None, "", (), 0) and field != "name":
+            record[field] = value
     if repo := getattr(entry.spec, "repo", ""):
         record["revision"] = registry.catalogue.get("revisions", {}).get(repo) or "not pinned: the newest"
     if (prompt := record.get("prompt") or record.get("system")) and prompt in registry.catalogue["prompts"]:

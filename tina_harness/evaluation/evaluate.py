@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def evaluate(
         "problems_of": task.benchmark.expected_rows,
         "samples": samples,
         "not_gradable": len(correct) - len(known),
-        "sampling": asdict(sampling),
+        "sampling": sampling._asdict(),
         "seed": seed,
         "origin": task.origin,
         "revision": task.revision,
