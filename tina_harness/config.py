@@ -125,6 +125,12 @@ class Resolved:
     config: RunConfig
     origins: Mapping[str, str]
 
+    def with_train(self, key: str, value: Any, origin: str) -> Resolved:
+        """The same, with one value of [train] changed by something other than the user."""
+        train = self.config.train.model_copy(update={key: value})
+        config = self.config.model_copy(update={"train": train})
+        return Resolved(config, {**self.origins, f"train.{key}": origin})
+
     def rows(self) -> Iterator[tuple[str, Any, str]]:
         """(dotted key, value, where it came from) of every value."""
         for key, value in flatten(self.config.model_dump()):

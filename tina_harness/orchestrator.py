@@ -20,7 +20,7 @@ from tina_harness import runs
 from tina_harness.config import Layers, Resolved, RunConfig
 from tina_harness.data import ChatTokenizer, Loaded, load_problems, messages
 from tina_harness.data.hub import model_folder
-from tina_harness.data.prompts import template_text
+from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import RunError, TinaError, did_you_mean
 from tina_harness.hardware import Hardware, detect
 from tina_harness.registry import Registry
@@ -148,6 +148,10 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
             f"{longest} tokens; one step needs {per_step}",
             "raise train.max_prompt_tokens, lower train.batch or train.accumulate, or use another model",
         )
+    room = (context_length(folder) or math.inf) - max(lengths[i] for i in kept)
+    if room < config.train.max_new_tokens:
+        notes.append(f"completions are cut at {room} tokens, which is what {model.name}'s context leaves")
+        resolved = resolved.with_train("max_new_tokens", room, f"context of {model.name}")
     steps = config.train.max_steps or math.ceil(len(kept) // per_step * config.train.epochs)
     schedule = max(config.train.schedule_steps or steps, steps)
     return Plan(
@@ -347,10 +351,23 @@ def evaluate_all(
     console.status("loading the evaluation engine ...")
     tokenizer = ChatTokenizer(plan.folder)
     tasks = {b.name: _task(b, tokenizer, registry, config.eval.limit) for _, b in waiting}
-    longest = max(config.eval.max_new_tokens or b.max_new_tokens for _, b in waiting)
-    room = config.train.max_prompt_tokens + 2048
+    context = context_length(plan.folder) or math.inf
+    prompt_tokens = {name: max(tokenizer.count(task.prompts)) for name, task in tasks.items()}
+    new_tokens = {}
+    for name, task in tasks.items():
+        wanted = config.eval.max_new_tokens or task.benchmark.max_new_tokens
+        new_tokens[name] = int(min(wanted, context - prompt_tokens[name]))
+        if new_tokens[name] < wanted:
+            console.say(f"{name}: completions are cut at {new_tokens[name]} tokens, what the context leaves")
+        if new_tokens[name] < 1:
+            raise TinaError(
+                f"the longest prompt of {name} has {prompt_tokens[name]} tokens, "
+                f"the model's context {context}",
+                "evaluate a model with a longer context on it",
+            )
+    longest = max(prompt_tokens[name] + new_tokens[name] for name in tasks)
     rank = config.lora.r if any(s.adapter for s, _ in waiting) else 0
-    session = plan.engine.open(plan.folder, plan.dtype, longest + room, rank)
+    session = plan.engine.open(plan.folder, plan.dtype, longest, rank)
     rewards = build_rewards(config, registry)
     try:
         with Grader() as grader:
@@ -377,7 +394,7 @@ def evaluate_all(
                     sampling=Sampling(
                         config.eval.temperature,
                         config.eval.top_p,
-                        config.eval.max_new_tokens or benchmark.max_new_tokens,
+                        new_tokens[benchmark.name],
                     ),
                     samples=config.eval.samples or benchmark.samples,
                     seed=config.seed,

@@ -33,6 +33,13 @@ def messages(problem: str, system: str = "", user: str = "{problem}") -> list[Me
     return [*turns, {"role": "user", "content": user.replace("{problem}", problem)}]
 
 
+def context_length(folder: Path) -> int | None:
+    """The longest sequence, in tokens, that a model's configuration allows."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    length = config.get("max_position_embeddings")
+    return int(length) if length else None
+
+
 class ChatTokenizer:
     """The chat template and tokenizer of a model folder."""
 
