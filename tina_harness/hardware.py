@@ -16,7 +16,7 @@ from tina_harness.errors import TinaError, did_you_mean
 
 @dataclass(frozen=True)
 class Hardware:
-    """name: an entry of [hardware]. device: as the driver names it. count: GPUs, or 1 for the CPU.
+    """name: an entry of [hardware]. device: as the driver names it. count: devices that a run uses.
 
     usd_per_hour: for one device; None where no price is known.
     effective_tflops: sustained in this kind of training, an order of magnitude.
@@ -50,7 +50,7 @@ def detect(catalogue: Mapping[str, Any], name: str = "auto") -> Hardware:
     return Hardware(
         name=name,
         device=devices[0] if devices else _cpu(),
-        count=max(1, len(devices)),
+        count=1,  # a run is one process on one device
         gpu=bool(devices),
         usd_per_hour=price.get("usd_per_hour"),
         effective_tflops=price.get("effective_tflops"),

@@ -729,6 +729,7 @@ def _stoppable(console: Console) -> Iterator[Callable[[], bool]]:
 def _libraries(console: Console, run: Run) -> Iterator[None]:
     """Keep libraries off the screen and off the network where the files are here already."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would make the trainer use DataParallel
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     with console.quiet(run.log):

@@ -19,7 +19,9 @@ def bootstrap_mean(per_problem: Sequence[float], resamples: int = 10_000, seed: 
 
     per_problem: the mean score of each problem's samples, shape (problems,). Samples of one problem
     are not independent, so whole problems are drawn (Cameron, Gelbach and Miller 2008, sec. 2;
-    Efron and Tibshirani 1993, ch. 13). With one problem the interval is the whole range [0, 1].
+    Efron and Tibshirani 1993, ch. 13). Where every problem scores 0, or every one 1, resampling shows
+    no spread; the exact binomial interval over problems is given then (Clopper and Pearson 1934).
+    With one problem the interval is the whole range [0, 1].
     """
     import numpy as np
 
@@ -28,6 +30,9 @@ def bootstrap_mean(per_problem: Sequence[float], resamples: int = 10_000, seed: 
         raise ValueError("no problems to average over")
     if values.size == 1:
         return Interval(float(values[0]), 0.0, 1.0)
+    if values.min() == values.max() and values[0] in (0.0, 1.0):
+        unseen = 1 - 0.025 ** (1 / values.size)
+        return Interval(0.0, 0.0, unseen) if values[0] == 0 else Interval(1.0, 1 - unseen, 1.0)
     random = np.random.default_rng(seed)
     means = [
         values[random.integers(0, values.size, size=(min(1000, resamples - done), values.size))].mean(axis=1)

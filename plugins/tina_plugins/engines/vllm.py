@@ -26,6 +26,7 @@ class Session:
             enable_lora=lora_rank > 0,
             max_lora_rank=max(8, lora_rank),
             enable_prefix_caching=True,
+            gpu_memory_utilization=0.6,  # a training in this process may still hold its own engine
             enforce_eager=not current_platform.is_cuda(),
         )
 

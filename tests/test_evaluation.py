@@ -1,0 +1,145 @@
+"""Scores, their intervals, and samples that do not depend on their batch."""
+
+import statistics
+
+import pytest
+
+from tina_harness import Sampling
+from tina_harness.evaluation import bootstrap_mean
+from tina_harness.evaluation.evaluate import sample_seed
+from tina_harness.grading import Grader, Item, extract
+from tina_plugins.engines import transformers as engine
+from tina_plugins.models.nano import folder
+
+
+def test_the_interval_is_that_of_the_mean_over_problems():
+    scores = [0.0, 0.25, 0.5, 1.0] * 50
+    mean, low, high = bootstrap_mean(scores)
+    error = statistics.pstdev(scores) / len(scores) ** 0.5
+    assert mean == pytest.approx(0.4375)
+    assert low == pytest.approx(mean - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(mean + 1.96 * error, abs=0.1 * error)
+    assert bootstrap_mean(scores) == (mean, low, high)
+
+
+def test_no_spread_is_not_certainty():
+    assert bootstrap_mean([0.0] * 4) == pytest.approx((0.0, 0.0, 1 - 0.025**0.25))
+    assert bootstrap_mean([1.0] * 30).low == pytest.approx(0.025 ** (1 / 30))
+    assert bootstrap_mean([1.0]) == (1.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="no problems"):
+        bootstrap_mean([])
+
+
+def test_seeds_of_samples_are_all_different_and_fixed():
+    seeds = {sample_seed(s, p, i) for s in range(5) for p in "abcde" for i in range(40)}
+    assert len(seeds) == 1000
+    assert sample_seed(42, "p", 0) == sample_seed(42, "p", 0)
+
+
+@pytest.fixture(scope="module")
+def session():
+    return engine.Session(folder(), "float32", 256, 0)
+
+
+def prompts():
+    questions = ["What is 1 + 2?", "What is 47 + 38?", "What is 9 - 9?", "What is 64 + 39?"]
+    return [f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n" for q in questions]
+
+
+def sampled(session, texts, seeds, sampling):
+    return [c for _, c in sorted(session.generate(texts, seeds, sampling, None))]
+
+
+def test_a_sample_depends_on_its_prompt_and_seed_only(session, monkeypatch):
+    sampling = Sampling(1.0, 0.95, 48)
+    seeds = [11, 12, 13, 14]
+    together = sampled(session, prompts(), seeds, sampling)
+    reversed_ = sampled(session, prompts()[::-1], seeds[::-1], sampling)[::-1]
+    monkeypatch.setattr(engine, "BATCH", 1)
+    alone = sampled(session, prompts(), seeds, sampling)
+    assert together == reversed_ == alone
+    assert sampled(session, prompts(), [21, 22, 23, 24], sampling) != together
+
+
+def test_sampling_follows_the_models_distribution(session):
+    """The first token of 4,000 samples against the model's own probabilities, by chi-square."""
+    import numpy as np
+    import torch
+    from scipy import stats
+
+    text, temperature = prompts()[1], 1.5
+    ids = session.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    with torch.inference_mode():
+        logits = session.model(**ids).logits[0, -1].double()
+    expected = torch.softmax(logits / temperature, -1).numpy()
+    sampler = engine.SeededSampling(
+        [sample_seed(0, "p", i) for i in range(4000)], Sampling(temperature, 1.0, 1)
+    )
+    drawn = sampler(None, logits.float().repeat(4000, 1)).argmax(-1).numpy()
+    counts = np.bincount(drawn, minlength=len(expected))
+    common = expected * 4000 >= 5
+    observed = [*counts[common], counts[~common].sum()]
+    wanted = [*(expected[common] * 4000), expected[~common].sum() * 4000]
+    assert stats.chisquare(observed, wanted).pvalue > 0.001
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    import torch
+
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(500, 1)
+    sampler = engine.SeededSampling(range(500), Sampling(1.0, 0.7, 1))
+    assert set(sampler(None, scores).argmax(-1).tolist()) == {0, 1}
+
+
+def test_greedy_takes_the_likeliest_token_and_a_cut_is_recorded(session):
+    first, second = (sampled(session, prompts(), [s] * 4, Sampling(0.0, 1.0, 8)) for s in (1, 2))
+    assert first == second
+    assert {c.stop_reason for c in first} == {"length"}
+    assert {c.tokens for c in first} == {8}
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("<think>\\boxed{5}</think>\\boxed{6}", "6"),
+        ("<think>\\boxed{5}</think>", None),
+        ("<think>\\boxed{5}", None),
+        ("\\boxed{1} then \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        ("\\boxed{}", None),
+        ("\\boxed{5", None),
+        ("<answer>7</answer>", "7"),
+        ("It is 7.", None),
+    ],
+)
+def test_the_answer_is_the_last_box_of_the_final_answer(completion, answer):
+    assert extract(completion).text == answer
+
+
+def test_verdicts_exact_symbolic_and_without_an_answer():
+    items = [
+        Item("204", "\\boxed{204}"),
+        Item("025", "\\boxed{25}"),
+        Item("1/2", "\\boxed{0.5}"),
+        Item("10,000", "\\boxed{10000}"),
+        Item("0.0000001", "\\boxed{0.0000002}"),
+        Item("\\frac{\\sqrt{2}}{2}", "\\boxed{\\frac{1}{\\sqrt{2}}}"),
+        Item("x^2-1", "\\boxed{(x-1)(x+1)}"),
+        Item("x^2-1", "\\boxed{(x-1)(x+2)}"),
+        Item("4", "four"),
+        Item("", "\\boxed{4}"),
+        Item("C", "Answer: C", "choice"),
+        Item("C", "Answer: B", "choice"),
+    ]
+    with Grader(workers=1) as grader:
+        outcomes = [v.outcome for v in grader.grade(items)]
+        again = [v.outcome for v in grader.grade(items[::-1])][::-1]
+    assert outcomes == again
+    assert outcomes == [*["correct"] * 4, "incorrect", *["correct"] * 2, "incorrect", "no_answer", "bad_gold",
+                        "correct", "incorrect"]  # fmt: skip
+
+
+def test_a_tower_of_exponents_costs_its_deadline_and_the_next_item_nothing():
+    with Grader(workers=1, deadline_s=3.0) as grader:
+        tower, right = grader.grade([Item("x", "\\boxed{9^{9^{9^{9^{9}}}}}"), Item("2x", "\\boxed{x+x}")])
+    assert tower.outcome in ("timeout", "incorrect", "error")
+    assert right.outcome == "correct"
