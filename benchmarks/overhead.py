@@ -41,7 +41,8 @@ def plain(steps: int, out: Path, recipe: dict) -> None:
 
     def format(completions, **_):
         texts = [c[0]["content"] for c in completions]
-        matches = [layout.fullmatch(t) for t in texts]
+        tags = ("<think>", "</think>", "<answer>", "</answer>")
+        matches = [all(t.count(tag) == 1 for tag in tags) and layout.fullmatch(t) for t in texts]
         return [float(bool(m) and all(re.search(r"\w", g) for g in m.groups())) for m in matches]
 
     def accuracy(completions, gold, **_):

@@ -6,7 +6,6 @@ The cache is valid while no folder of sys.path has changed, which installing a p
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import NamedTuple
@@ -25,21 +24,21 @@ class PluginSource(NamedTuple):
 
 def discover() -> list[PluginSource]:
     """Every entry point of the group, built-in ones first."""
-    stamp = [[p, os.stat(p).st_mtime_ns] for p in sys.path if p and os.path.isdir(p)]
+    stamp = "\t".join(f"{p}:{os.stat(p).st_mtime_ns}" for p in sys.path if p and os.path.isdir(p))
     cache = _cache_file()
     try:
         with open(cache, encoding="utf-8") as file:
-            cached = json.load(file)
-        if cached["stamp"] == stamp:
-            return [PluginSource(*fields) for fields in cached["plugins"]]
-    except (OSError, ValueError, KeyError, TypeError):
+            known, *lines = file.read().splitlines()
+        if known == stamp:
+            return [PluginSource(*line.split("\t")) for line in lines]
+    except (OSError, ValueError, TypeError):
         pass
     sources = _read()
     try:
         os.makedirs(os.path.dirname(cache), exist_ok=True)
         temporary = f"{cache}.{os.getpid()}"
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"stamp": stamp, "plugins": sources}, file)
+            file.write("\n".join([stamp, *("\t".join(source) for source in sources)]))
         os.replace(temporary, cache)
     except OSError:
         pass  # a read-only home costs some milliseconds a call, nothing else
@@ -61,4 +60,4 @@ def _cache_file() -> str:
 
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     key = zlib.crc32("\n".join(sys.path).encode())
-    return os.path.join(root, "tina-harness", f"plugins-{key:08x}.json")
+    return os.path.join(root, "tina-harness", f"plugins-{key:08x}.tsv")

@@ -56,16 +56,14 @@ def command(kind: str | None, as_json: bool) -> None:
 
 
 def _print(rows: list[dict[str, str]]) -> None:
-    """A section a kind, by click itself: tabulate alone takes as long to import as all of this."""
-    formatter = click.HelpFormatter(width=120)
+    """A section a kind; aligned here, because importing tabulate takes as long as all the rest."""
+    lines = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        with formatter.section(f"{kind}s"):
-            formatter.write_dl(
-                [
-                    (row["name"], row["summary"] + ("" if row["from"] in HOME else f"  [{row['from']}]"))
-                    for row in rows
-                    if row["kind"] == kind
-                ],
-                col_max=22,
-            )
-    click.echo(formatter.getvalue(), nl=False)
+        section = [row for row in rows if row["kind"] == kind]
+        width = max(len(row["name"]) for row in section)
+        lines.append(f"{kind}s:")
+        for row in section:
+            origin = "" if row["from"] in HOME else f"  [{row['from']}]"
+            lines.append(f"  {row['name']:{width}}  {row['summary']}{origin}")
+        lines.append("")
+    click.echo("\n".join(lines), nl=False)
