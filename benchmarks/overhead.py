@@ -131,7 +131,7 @@ def main() -> None:
     given = parser.parse_args()
 
     from tina_harness import registry
-    from tina_harness.orchestrator import layers
+    from tina_harness.planning import layers
 
     names = registry.load()
     config = layers(names, preset="embedded", file=None, flags={}, assignments=[]).config.model_dump()

@@ -4,7 +4,7 @@ import pytest
 
 from tina_harness import TinaError, registry
 from tina_harness.config import Layers
-from tina_harness.orchestrator import layers
+from tina_harness.planning import layers
 
 
 @pytest.fixture

@@ -179,6 +179,15 @@ def create(parent: Path, dataset: str, algo: str, manifest: Mapping[str, Any]) -
     return Run(path)
 
 
+def is_disk_full(error: Exception, path: Path) -> bool:
+    """Whether a full disk is behind an error; torch and safetensors raise classes of their own for it."""
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
+        return True
+    with contextlib.suppress(OSError):
+        return not isinstance(error, TinaError) and shutil.disk_usage(path).free < 2**20
+    return False
+
+
 def disk_full(path: Path) -> tuple[str, str]:
     """Message and hint for a full disk."""
     with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ def command(subject: str, bench: tuple[str, ...], runs_dir: str | None, as_json:
       tina eval tina-nano --bench arithmetic-heldout
       tina eval latest --bench aime24 --bench math500
     """
-    from tina_harness import orchestrator
+    from tina_harness import orchestrator, planning
     from tina_harness.config import Layers
     from tina_harness.hardware import detect
     from tina_harness.reporting.console import Console
@@ -58,7 +58,7 @@ def command(subject: str, bench: tuple[str, ...], runs_dir: str | None, as_json:
         registry,
         parent,
         Console(to_stderr=as_json),
-        model=orchestrator.choose_model(name, registry, hardware),
+        model=planning.choose_model(name, registry, hardware),
         run=run,
         step=step,
         resolved=resolved,

@@ -81,7 +81,7 @@ def command(
       tina run --preset tina-open-rs3 --dry-run
       tina run --set train.learning_rate=1e-4 --set rewards.format.weight=0.5
     """
-    from tina_harness import orchestrator
+    from tina_harness import orchestrator, planning
 
     registry = load_registry()
     given: dict[str, tuple[Any, str]] = {
@@ -93,11 +93,11 @@ def command(
         for key in ("train.max_new_tokens", "eval.max_new_tokens"):
             given[key] = (max_new_tokens, "--max-new-tokens")
     given |= _rewards(reward)
-    resolved = orchestrator.layers(registry, preset=preset, file=file, flags=given, assignments=assignments)
-    plan = orchestrator.prepare(resolved, registry)
+    resolved = planning.layers(registry, preset=preset, file=file, flags=given, assignments=assignments)
+    plan = planning.prepare(resolved, registry)
     parent = runs_root(runs_dir)
     if dry_run:
-        _show(plan, orchestrator.estimate(plan, parent), as_json)
+        _show(plan, planning.estimate(plan, parent), as_json)
         return
     if plan.dtype == "float32" and not plan.hardware.gpu and plan.model.parameters > 500_000_000:
         click.echo(
@@ -146,7 +146,7 @@ def _rewards(given: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
 
 def _show(plan: Any, estimate: dict[str, Any], as_json: bool) -> None:
     """The resolved run: every value and where it came from, then what it amounts to."""
-    from tina_harness.orchestrator import describe
+    from tina_harness.planning import describe
     from tina_harness.reporting import tables
 
     values = [{"key": k, "value": v, "from": origin} for k, v, origin in plan.resolved.rows()]

@@ -1,0 +1,259 @@
+"""From what was typed to a plan: names resolved, data loaded and counted, nothing heavy imported."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tina_harness import runs
+from tina_harness.config import Layers, Resolved, RunConfig
+from tina_harness.data import ChatTokenizer, Loaded, load_problems, messages
+from tina_harness.data.hub import model_folder
+from tina_harness.data.prompts import context_length, template_text
+from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.hardware import Hardware, detect
+from tina_harness.registry import Registry
+from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Problem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved and counted, before anything heavy is loaded.
+
+    problems, prompts: what is trained on, after filtering. too_long: prompts over the limit.
+    steps: optimizer steps; tokens: the most that they can sample and train on.
+    """
+
+    resolved: Resolved
+    dataset: Dataset
+    algorithm: Algorithm
+    model: Model
+    folder: Path
+    model_origin: str
+    engine: Engine
+    benchmarks: tuple[Benchmark, ...]
+    hardware: Hardware
+    dtype: str
+    loaded: Loaded
+    problems: tuple[Problem, ...]
+    prompts: tuple[Any, ...]
+    prompt_tokens: tuple[int, ...]
+    too_long: int
+    steps: int
+    schedule_steps: int
+    notes: tuple[str, ...]
+
+    @property
+    def config(self) -> RunConfig:
+        """The validated configuration."""
+        return self.resolved.config
+
+    @property
+    def completions_per_step(self) -> int:
+        """Completions that one optimizer step samples."""
+        return self.config.train.batch * self.config.train.accumulate
+
+    @property
+    def tokens(self) -> int:
+        """Upper bound on prompt and completion tokens of the training."""
+        mean_prompt = sum(self.prompt_tokens) / len(self.prompt_tokens)
+        return round(
+            self.steps * self.completions_per_step * (mean_prompt + self.config.train.max_new_tokens)
+        )
+
+
+def layers(
+    registry: Registry,
+    *,
+    preset: str | None,
+    file: Path | None,
+    flags: Mapping[str, tuple[Any, str]],
+    assignments: Sequence[str],
+) -> Resolved:
+    """preset < file < flags < --set. Without a preset, the one that the dataset starts from.
+
+    flags: dotted key -> (value, the option as typed).
+    """
+    above = Layers(registry)
+    if file is not None:
+        above.add_file(file)
+    for key, (value, flag) in flags.items():
+        above.set(key, value, flag)
+    for text in assignments:
+        above.add_assignment(text)
+    if preset is None:
+        dataset = above.values.get("dataset")
+        preset = (
+            registry.get(Dataset, dataset).preset if dataset else registry.catalogue["defaults"]["preset"]
+        )
+    base = Layers(registry).add_preset(preset)
+    if file is not None:
+        base.add_file(file)
+    for key, (value, flag) in flags.items():
+        base.set(key, value, flag)
+    for text in assignments:
+        base.add_assignment(text)
+    return base.resolve()
+
+
+def prepare(resolved: Resolved, registry: Registry) -> Plan:
+    """Resolve every name, load and filter the data, count steps and tokens. Does not import torch."""
+    config = resolved.config
+    hardware = detect(registry.catalogue, config.hardware)
+    notes: list[str] = []
+    dataset = registry.get(Dataset, config.dataset)
+    algorithm = registry.get(Algorithm, config.algo)
+    engine = choose_engine(config.engine, registry, hardware)
+    names = config.bench or list(dataset.benchmarks)
+    benchmarks = tuple(registry.get(Benchmark, name) for name in names)
+    if not config.rewards:
+        raise TinaError("the run has no rewards", "add one with --set rewards.accuracy.weight=1")
+    model = choose_model(config.model, registry, hardware, notes)
+    folder, model_origin = locate(model, registry)
+    loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit)
+    tokenizer = ChatTokenizer(folder)
+    system = template_text(registry.catalogue, dataset.system if config.system is None else config.system)
+    conversations = [messages(p.problem, system) for p in loaded.problems]
+    rendered = [tokenizer.render(c) for c in conversations]
+    lengths = tokenizer.count(rendered)
+    longest = config.train.max_prompt_tokens
+    kept = [i for i, n in enumerate(lengths) if n <= longest]
+    per_step = config.train.batch * config.train.accumulate // config.train.group
+    if len(kept) < per_step:
+        raise TinaError(
+            f"{len(kept)} of {len(lengths)} problems of '{dataset.name}' are left with prompts of at most "
+            f"{longest} tokens; one step needs {per_step}",
+            "raise train.max_prompt_tokens, lower train.batch or train.accumulate, or use another model",
+        )
+    room = (context_length(folder) or math.inf) - max(lengths[i] for i in kept)
+    if room < config.train.max_new_tokens:
+        notes.append(f"completions are cut at {room} tokens, which is what {model.name}'s context leaves")
+        resolved = resolved.with_train("max_new_tokens", room, f"context of {model.name}")
+    steps = config.train.max_steps or math.ceil(len(kept) // per_step * config.train.epochs)
+    schedule = max(config.train.schedule_steps or steps, steps)
+    return Plan(
+        resolved=resolved,
+        dataset=dataset,
+        algorithm=algorithm,
+        model=model,
+        folder=folder,
+        model_origin=model_origin,
+        engine=engine,
+        benchmarks=benchmarks,
+        hardware=hardware,
+        dtype=dtype(config.dtype, hardware),
+        loaded=loaded,
+        problems=tuple(loaded.problems[i] for i in kept),
+        prompts=tuple((conversations if tokenizer.has_template else rendered)[i] for i in kept),
+        prompt_tokens=tuple(lengths[i] for i in kept),
+        too_long=len(lengths) - len(kept),
+        steps=steps,
+        schedule_steps=schedule,
+        notes=tuple(notes),
+    )
+
+
+def describe(plan: Plan) -> list[str]:
+    """What was chosen, in a few lines."""
+    config, hardware = plan.config, plan.hardware
+    device = f"{hardware.count} x {hardware.device}" if hardware.gpu else hardware.device
+    left_out = [
+        f"{count} {reason}"
+        for count, reason in ((len(plan.loaded.set_aside), "without a gold"), (plan.too_long, "too long"))
+        if count
+    ]
+    return [
+        *plan.notes,
+        f"{plan.model.name} ({plan.model_origin}) on {device}: {plan.dtype}, engine {plan.engine.name}",
+        f"{plan.dataset.name}: {len(plan.problems)} problems ({plan.loaded.origin})"
+        + (f", left out: {', '.join(left_out)}" if left_out else ""),
+        f"{plan.algorithm.name}, {plan.steps} steps of {plan.completions_per_step} completions, "
+        f"LoRA r={config.lora.r} alpha={config.lora.scale}, seed {config.seed}",
+    ]
+
+
+def choose_engine(name: str, registry: Registry, hardware: Hardware) -> Engine:
+    """The engine of that name; "auto": one for a GPU where it can run, else one for any machine."""
+    engines = [registry.get(Engine, n) for n in registry.names("engine")]
+    if name != "auto":
+        engine = registry.get(Engine, name)
+        if not _installed(engine):
+            raise TinaError(f"engine '{name}' needs the package '{engine.requires}'", engine.install)
+        return engine
+    fitting = [e for e in engines if _installed(e) and (hardware.gpu or not e.needs_gpu)]
+    if not fitting:
+        raise TinaError("no engine can run here", "'tina list engines' shows what each needs")
+    return max(fitting, key=lambda e: e.needs_gpu)
+
+
+def _installed(engine: Engine) -> bool:
+    return not engine.requires or importlib.util.find_spec(engine.requires) is not None
+
+
+def choose_model(
+    name: str | None, registry: Registry, hardware: Hardware, notes: list[str] | None = None
+) -> Model:
+    """A registry name, a folder with a config.json, or a hub id "owner/name"."""
+    if name is None:
+        defaults = registry.catalogue["defaults"]
+        name = str(defaults["model_with_gpu" if hardware.gpu else "model_without_gpu"])
+        if notes is not None:
+            found = "a GPU was found" if hardware.gpu else "no GPU was found"
+            notes.append(f"model {name}, because {found}; choose another with --model NAME")
+    if name in registry.entries["model"]:
+        return registry.get(Model, name)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").exists():
+        return Model(name=name, summary="local folder", source=str(folder), path=lambda: folder)
+    if folder.is_dir():
+        raise TinaError(f"{name} is a folder without a config.json, so it holds no model")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return Model(name=name, summary="hub model", source=name, repo=name)
+    hint = did_you_mean(name, registry.names("model"), "'tina list models' shows those there are")
+    raise TinaError(f"there is no model '{name}'", f"{hint}\n  a hub id (owner/name) or a folder works too")
+
+
+def locate(model: Model, registry: Registry) -> tuple[Path, str]:
+    """(local folder of a model, where it came from); downloads it where it is not here yet."""
+    if model.path is not None:
+        return model.path(), "local"
+    revision = str(registry.catalogue.get("revisions", {}).get(model.repo, ""))
+    return model_folder(model.repo, revision)
+
+
+def dtype(wanted: str, hardware: Hardware) -> str:
+    """What "auto" stands for: bf16 on a GPU, fp32 on a CPU."""
+    return wanted if wanted != "auto" else "bfloat16" if hardware.gpu else "float32"
+
+
+def estimate(plan: Plan, parent: Path) -> dict[str, Any]:
+    """Seconds and dollars of the training: from a measured run of this model here, else roughly.
+
+    Rough: 8 FLOPs a parameter and token (sampling 2, update 6) at the hardware's effective speed.
+    """
+    per_token, basis = _measured(plan, parent)
+    if per_token is None and plan.hardware.effective_tflops and plan.model.parameters:
+        flops = 8 * plan.model.parameters / plan.hardware.count
+        per_token = flops / (plan.hardware.effective_tflops * 1e12)
+        basis = "rough: parameters and the hardware's effective speed in registry.toml"
+    if per_token is None:
+        return {"seconds": None, "usd": None, "basis": "unknown: no run of this model here was measured"}
+    seconds = per_token * plan.tokens
+    return {"seconds": seconds, "usd": plan.hardware.dollars(seconds), "basis": basis}
+
+
+def _measured(plan: Plan, parent: Path) -> tuple[float | None, str]:
+    for run in reversed(runs.all_runs(parent)):
+        with contextlib.suppress(TinaError, KeyError, IndexError, ZeroDivisionError):
+            manifest = run.manifest()
+            same = manifest["model"]["name"] == plan.model.name
+            if same and manifest["hardware"]["device"] == plan.hardware.device:
+                metrics = run.metrics()
+                seconds = sum(m["seconds"] for m in metrics)
+                return seconds / metrics[-1]["tokens"], f"measured in {run.id}"
+    return None, ""

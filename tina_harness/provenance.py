@@ -1,0 +1,97 @@
+"""Where a run comes from: what its manifest says about data, weights, versions, machine and code."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tina_harness.hardware import Hardware
+from tina_harness.planning import Plan
+from tina_harness.registry import Registry
+
+
+def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
+    """The first manifest of a training run."""
+    return {
+        "kind": "training",
+        "config": plan.config.model_dump(),
+        "origins": dict(plan.resolved.origins),
+        "dataset": {
+            "name": plan.dataset.name,
+            "repo": plan.dataset.repo,
+            "origin": plan.loaded.origin,
+            "revision": plan.loaded.revision,
+            "fingerprint": plan.loaded.fingerprint,
+            "rows": len(plan.loaded.problems),
+            "set_aside": len(plan.loaded.set_aside),
+            "too_long": plan.too_long,
+        },
+        "model": {
+            "name": plan.model.name,
+            "repo": plan.model.repo,
+            "origin": plan.model_origin,
+            "fingerprint": _weights_hash(plan.folder),
+        },
+        "benchmarks": [b.name for b in plan.benchmarks],
+        "engine": plan.engine.name,
+        "dtype": plan.dtype,
+        "steps": plan.steps,
+        "schedule_steps": plan.schedule_steps,
+        **environment(registry, plan.hardware),
+    }
+
+
+def environment(registry: Registry, hardware: Hardware) -> dict[str, Any]:
+    """Hardware, versions, plugin distributions and git state, as every manifest records them."""
+    from importlib import metadata
+
+    packages = ("torch", "transformers", "trl", "peft", "datasets", "math-verify", "vllm", "tina-harness")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    used = {e.origin for by in registry.entries.values() for es in by.values() for e in es}
+    return {
+        "hardware": asdict(hardware),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "plugins": sorted(used),
+        "git": _git_state(),
+        "seconds": {},
+    }
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the working directory and whether it was changed, where it is a git checkout."""
+    import shutil
+    import subprocess
+
+    git = shutil.which("git")
+    if not git:
+        return None
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([git, *words], capture_output=True, text=True, timeout=10, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(ask("status", "--porcelain"))} if commit else None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _weights_hash(folder: Path) -> str:
+    """sha256 over the weight files."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with open(path, "rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
+    return digest.hexdigest()[:16]
