@@ -84,6 +84,32 @@ def test_the_embedded_run_learns_the_format_and_leaves_everything_behind(tina):
     assert {r["checkpoint"] for r in json.loads(done.stdout)} == {"base", "step 40", "step 80"}
 
 
+def test_a_terminal_gets_one_live_line_and_none_of_the_libraries_chatter():
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "tina_harness", "run", *SMALL]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    text = seen.decode(errors="replace")
+    assert process.wait(timeout=60) == 0, text
+    assert "step 4/4" in text
+    assert "\x1b[2K" in text, "the line is drawn anew in its place"
+    assert "Loading weights" not in text
+    assert "Loading weights" in (the_run() / "log.txt").read_text()
+
+
 def test_drgrpo_is_what_trl_is_told(tina):
     assert tina("run", "--algo", "drgrpo", *SMALL).returncode == 0
     built = json.loads((the_run() / "manifest.json").read_text())["built"]

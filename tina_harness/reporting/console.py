@@ -56,9 +56,11 @@ class Console:
 
         if self._live is None:
             console = RichConsole(file=self._stream)
-            self._live = Live(Text(""), console=console, refresh_per_second=8, redirect_stdout=False)
+            self._live = Live(
+                console=console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False
+            )
             self._live.start()
-        self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
+        self._live.update(Text(text))
 
     @contextlib.contextmanager
     def quiet(self, log: Path) -> Iterator[None]:
