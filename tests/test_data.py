@@ -55,6 +55,18 @@ def test_a_config_and_a_split_choose_their_files(hub):
     assert len(load_problems(spec(config="hard", split="test"), {}).problems) == 2
 
 
+def test_files_with_names_of_their_own_are_found_as_the_repositorys_card_says(hub):
+    hub("me/mine", "limr.jsonl", ROWS)
+    assert len(load_problems(spec(), {}).problems) == 5
+    hub("me/cards", "one.jsonl", ROWS[:1])
+    card = hub("me/cards", "two.jsonl", ROWS[:2]).with_name("README.md")
+    card.write_text(
+        "---\nconfigs:\n- config_name: one\n  data_files: one.jsonl\n"
+        "- config_name: two\n  data_files: two.jsonl\n---\n"
+    )
+    assert len(load_problems(spec(repo="me/cards", config="two"), {}).problems) == 2
+
+
 def test_the_fingerprint_does_not_depend_on_the_order_of_rows(hub):
     hub("me/mine", "train.parquet", ROWS)
     hub("me/other", "train.parquet", ROWS[::-1])

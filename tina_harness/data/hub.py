@@ -71,11 +71,7 @@ def _from_folder(folder: Path, config: str | None, split: str, columns: Sequence
 
     files = _split_files(folder, config, split)
     if not files:
-        there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in _READERS)
-        raise TinaError(
-            f"{folder} has no rows of split '{split}'" + (f" of config '{config}'" if config else ""),
-            f"it holds: {', '.join(there) or 'no parquet, jsonl or csv file'}",
-        )
+        return _by_card(folder, config, split, columns)
     tables = []
     for file in files:
         try:
@@ -83,6 +79,24 @@ def _from_folder(folder: Path, config: str | None, split: str, columns: Sequence
         except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
             raise TinaError(f"{file} cannot be read: {error}") from error
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _by_card(folder: Path, config: str | None, split: str, columns: Sequence[str]) -> Any:
+    """Rows whose files are not named after their split: `datasets` knows, from the repository's card."""
+    import datasets
+
+    there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in _READERS)
+    try:
+        if not there:
+            raise ValueError("no data")
+        rows = datasets.load_dataset(str(folder), config, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+        raise TinaError(
+            f"{folder} has no rows of split '{split}'" + (f" of config '{config}'" if config else ""),
+            f"it holds: {', '.join(there) or 'no parquet, jsonl or csv file'}",
+        ) from error
+    check_columns(rows.column_names, columns, str(folder))
+    return rows.select_columns(list(columns)).with_format("arrow")[:]
 
 
 def _split_files(folder: Path, config: str | None, split: str) -> list[Path]:
@@ -156,11 +170,21 @@ def _newest(repo: str) -> str:
         return ""
 
 
+def _http_status(error: BaseException | None) -> int | None:
+    """The status that the hub answered with, from an error or from what caused it."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return int(status)
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _unreachable(repo: str, error: Exception) -> TinaError:
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403) or "gated" in text.lower():
+    status = _http_status(error)
+    if status in (401, 403) or (status is None and "gated" in text.lower()):
         return TinaError(
             f"the hub does not give '{repo}' to this user: {reason}",
             f"ask for access at its page on the hub, then log in with 'hf auth login' (repo: {repo})",

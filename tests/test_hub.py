@@ -1,0 +1,150 @@
+"""Loading from the hub, against a stand-in of its HTTP interface on this machine."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tina_plugins.models.nano import folder
+
+PINNED, NEWEST = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A hub with one dataset (two revisions: 3 rows pinned, 5 rows newest), one model, one gated set."""
+    files = {}
+    for sha, count in ((PINNED, 3), (NEWEST, 5)):
+        path = tmp_path / f"{sha}.parquet"
+        pq.write_table(pa.table({"problem": [f"q{i}" for i in range(count)], "answer": ["1"] * count}), path)
+        files["datasets/me/mine", sha] = {"data/train-00000-of-00001.parquet": path.read_bytes()}
+        model = {p.name: p.read_bytes() for p in folder().iterdir() if p.name != "recipe.json"}
+        files["models/me/nano", sha] = model
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            path = urlparse(self.path).path.strip("/")
+            asked.append(f"{self.command} {path}")
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length).decode()
+            if "me/gated" in path:
+                return self.send(403, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated repo"})
+            for (repo, sha), held in files.items():
+                name = repo.removeprefix("models/")
+                for revision in (sha, *(["main"] if sha == NEWEST else [])):
+                    if path in (
+                        f"api/{repo}/revision/{revision}",
+                        *([f"api/{repo}"] if sha == NEWEST else []),
+                    ):
+                        siblings = [{"rfilename": f, "size": len(c)} for f, c in held.items()]
+                        info = {"id": name, "sha": sha, "siblings": siblings, "tags": [], "private": False}
+                        return self.send(200, json.dumps(info).encode())
+                    if path.startswith(f"api/{repo}/tree/{revision}"):
+                        under = path.removeprefix(f"api/{repo}/tree/{revision}").strip("/")
+                        return self.send(200, json.dumps(self.entries(held, under)).encode())
+                    if path == f"api/{repo}/paths-info/{revision}":
+                        wanted = json.loads(body)["paths"] if body.startswith("{") else []
+                        found = [e for e in self.entries(held, "") if e["path"] in wanted]
+                        return self.send(200, json.dumps(found).encode())
+                    prefix = f"{name}/resolve/{revision}/"
+                    if path.startswith(prefix) and path.removeprefix(prefix) in held:
+                        content = held[path.removeprefix(prefix)]
+                        etag = hashlib.sha256(content).hexdigest()
+                        return self.send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": sha})
+            missing = {"X-Error-Code": "EntryNotFound" if "/resolve/" in path else "RepoNotFound"}
+            return self.send(404, b"{}", missing)
+
+        def entries(self, held, under):
+            rows = [
+                {"type": "file", "path": f, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
+                for f, c in held.items()
+                if f.startswith(under)
+            ]
+            folders = sorted({f.rpartition("/")[0] for f in held if "/" in f})
+            return rows + [
+                {"type": "directory", "path": d, "size": 0, "oid": "0" * 40} for d in folders if d != under
+            ]
+
+        def send(self, status, content, headers=None):
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        do_GET = do_HEAD = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TINA_MIRROR")}
+    environment |= {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HOME": str(tmp_path / "cache"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "hf_secret_of_the_user",
+    }
+
+    def ask(code):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+        )
+        return done.stdout.strip(), done.stderr
+
+    yield ask, asked
+    server.shutdown()
+
+
+LOAD = """
+from tina_harness import Dataset, TinaError
+from tina_harness.data import load_problems
+spec = Dataset(name="mine", summary="s", source="x", repo="{repo}")
+try:
+    loaded = load_problems(spec, {{"revisions": {pins}}})
+    print(len(loaded.problems), loaded.revision, loaded.origin)
+except TinaError as error:
+    print(error)
+"""
+
+
+def test_a_dataset_is_loaded_at_its_pinned_revision_and_otherwise_at_the_newest_by_name(hub):
+    ask, _ = hub
+    pins = {"me/mine": PINNED}
+    out, err = ask(LOAD.format(repo="me/mine", pins=pins))
+    assert out == f"3 {PINNED} hub", err
+    out, err = ask(LOAD.format(repo="me/mine", pins={}))
+    assert out == f"5 {NEWEST} hub", err
+
+
+def test_a_model_is_loaded_at_its_pinned_revision_without_files_it_does_not_need(hub):
+    ask, asked = hub
+    code = (
+        "from tina_harness.data.hub import model_folder\n"
+        f"folder, origin = model_folder('me/nano', '{PINNED}')\n"
+        "print(origin, sorted(p.name for p in folder.iterdir()))"
+    )
+    out, err = ask(code)
+    assert out.startswith(f"hub me/nano@{PINNED}"), err
+    assert "model.safetensors" in out
+    assert any(f"resolve/{PINNED}/config.json" in line for line in asked)
+
+
+def test_a_gated_or_missing_repository_is_said_without_the_token(hub):
+    ask, _ = hub
+    out, err = ask(LOAD.format(repo="me/gated", pins={}))
+    assert "hf auth login" in out, err
+    out, err = ask(LOAD.format(repo="me/absent", pins={}))
+    assert "'me/absent' could not be loaded from the hub" in out, err
+    assert "hf_secret" not in out + err
