@@ -79,26 +79,22 @@ def layers(
 
     flags: dotted key -> (value, the option as typed).
     """
-    above = Layers(registry)
-    if file is not None:
-        above.add_file(file)
-    for key, (value, flag) in flags.items():
-        above.set(key, value, flag)
-    for text in assignments:
-        above.add_assignment(text)
+
+    def lay_over(base: Layers) -> Layers:
+        if file is not None:
+            base.add_file(file)
+        for key, (value, flag) in flags.items():
+            base.set(key, value, flag)
+        for text in assignments:
+            base.add_assignment(text)
+        return base
+
     if preset is None:
-        dataset = above.values.get("dataset")
+        dataset = lay_over(Layers(registry)).values.get("dataset")
         preset = (
             registry.get(Dataset, dataset).preset if dataset else registry.catalogue["defaults"]["preset"]
         )
-    base = Layers(registry).add_preset(preset)
-    if file is not None:
-        base.add_file(file)
-    for key, (value, flag) in flags.items():
-        base.set(key, value, flag)
-    for text in assignments:
-        base.add_assignment(text)
-    return base.resolve()
+    return lay_over(Layers(registry).add_preset(preset)).resolve()
 
 
 def prepare(resolved: Resolved, registry: Registry) -> Plan:
