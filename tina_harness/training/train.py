@@ -54,7 +54,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     from tina_harness.training.callbacks import StepCallback
 
     config = training.config
-    trainer_class, arguments = _arguments(run, training)
+    trainer_class, trl_config = arguments(run, training)
     torch.manual_seed(config.seed)
     model = AutoModelForCausalLM.from_pretrained(
         training.model_folder,
@@ -71,7 +71,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     trainer = trainer_class(
         model=model,
         reward_funcs=training.scorer.functions(),
-        args=arguments,
+        args=trl_config,
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=peft.LoraConfig(
@@ -127,7 +127,8 @@ def settings(training: Training) -> dict[str, Any]:
     }
 
 
-def _arguments(run: Run, training: Training) -> tuple[type, Any]:
+def arguments(run: Run, training: Training) -> tuple[type, Any]:
+    """(trainer class, its `GRPOConfig`). Raises TinaError for a setting that TRL does not have."""
     from trl import GRPOConfig, GRPOTrainer
 
     algorithm = training.algorithm

@@ -1,0 +1,80 @@
+"""What TRL is told, on a CPU and on a GPU."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tina_harness import Algorithm, Engine, TinaError, registry
+from tina_harness.hardware import Hardware, detect
+from tina_harness.planning import choose_engine, choose_model, dtype, layers
+from tina_harness.training.train import Training, arguments, settings
+
+
+def training(algo, engine, gpu):
+    names = registry.load()
+    return Training(
+        config=layers(names, preset="tina-limr", file=None, flags={}, assignments=[]).config,
+        algorithm=names.get(Algorithm, algo) if isinstance(algo, str) else algo,
+        engine=names.get(Engine, engine),
+        model_folder=Path(),
+        problems=(),
+        prompts=(),
+        steps=180,
+        schedule_steps=360,
+        dtype="bfloat16" if gpu else "float32",
+        gpu=gpu,
+        scorer=None,
+        stop=lambda: False,
+        on_step=lambda line: None,
+        on_save=lambda path, step: None,
+    )
+
+
+def test_every_setting_is_a_field_of_trl_and_the_paper_s():
+    from trl import GRPOConfig
+
+    for algo in ("grpo", "drgrpo"):
+        told = settings(training(algo, "vllm", gpu=True))
+        assert told.keys() <= {f.name for f in dataclasses.fields(GRPOConfig)}
+    assert told["reward_weights"] == [1.0, 2.0]
+    assert (told["learning_rate"], told["beta"], told["temperature"]) == (1e-6, 0.04, 0.7)
+    assert (told["num_generations"], told["max_completion_length"]) == (4, 3584)
+    assert (told["max_steps"], told["warmup_steps"]) == (360, 36)
+    assert (told["lr_scheduler_type"], told["lr_scheduler_kwargs"]) == (
+        "cosine_with_min_lr",
+        {"min_lr_rate": 0.1},
+    )
+
+
+def test_a_gpu_means_bf16_checkpointing_and_colocated_vllm_and_a_cpu_none_of_them():
+    gpu = settings(training("grpo", "vllm", gpu=True))
+    assert (gpu["bf16"], gpu["use_cpu"], gpu["gradient_checkpointing"]) == (True, False, True)
+    assert (gpu["use_vllm"], gpu["vllm_mode"]) == (True, "colocate")
+    cpu = settings(training("grpo", "transformers", gpu=False))
+    assert (cpu["bf16"], cpu["use_cpu"], cpu["gradient_checkpointing"]) == (False, True, False)
+    assert "use_vllm" not in cpu
+
+
+def test_an_algorithm_that_misspells_a_setting_does_not_start(tmp_path):
+    from tina_harness.runs import Run
+
+    wrong = Algorithm(name="mine", summary="s", source="x", settings={"scale_reward": "none"})
+    with pytest.raises(TinaError, match=r"'scale_reward'.*\n.*did you mean 'scale_rewards'"):
+        arguments(Run(tmp_path), training(wrong, "transformers", gpu=False))
+
+
+def test_model_dtype_and_engine_follow_the_hardware(monkeypatch):
+    names = registry.load()
+    monkeypatch.setattr("tina_harness.hardware.gpus", lambda: ("NVIDIA H200",))
+    gpu = detect(names.catalogue)
+    assert (gpu.name, gpu.gpu, gpu.usd_per_hour) == ("h200", True, 4.59)
+    assert choose_model(None, names, gpu).name == "r1-distill-qwen-1.5b"
+    assert dtype("auto", gpu) == "bfloat16"
+    monkeypatch.setattr("tina_harness.planning._installed", lambda engine: True)
+    assert choose_engine("auto", names, gpu).name == "vllm"
+    monkeypatch.setattr("tina_harness.hardware.gpus", lambda: ())
+    cpu = detect(names.catalogue)
+    assert isinstance(cpu, Hardware)
+    assert choose_model(None, names, cpu).name == "tina-nano"
+    assert (dtype("auto", cpu), choose_engine("auto", names, cpu).name) == ("float32", "transformers")
