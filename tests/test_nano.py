@@ -52,9 +52,24 @@ def test_recipe_and_files_belong_together_and_a_change_is_noticed(tmp_path):
         )
 
     assert check(folder()).returncode == 0
+    recorded = shutil.copytree(folder(), tmp_path / "recorded") / "recipe.json"
+    recorded.write_text(recorded.read_text().replace('"seed": 7', '"seed": 8'))
+    assert check(recorded.parent).returncode == 1
     copy = shutil.copytree(folder(), tmp_path / "copy")
     weights = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     done = check(copy)
     assert done.returncode == 1
     assert "model.safetensors is not the file that the recipe made" in done.stdout
+
+
+def test_a_changed_generator_is_noticed(tmp_path):
+    root = TOOL.parent.parent
+    shutil.copytree(root / "tools", tmp_path / "tools")
+    shutil.copytree(root / "plugins", tmp_path / "plugins")
+    generator = tmp_path / "plugins" / "tina_plugins" / "arithmetic.py"
+    generator.write_text(generator.read_text().replace("range(100)", "range(50)", 1))
+    command = [sys.executable, tmp_path / "tools" / "make_nano.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "arithmetic.py was changed" in done.stdout

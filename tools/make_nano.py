@@ -173,13 +173,24 @@ def make(destination: Path) -> None:
 def recipe_hash() -> str:
     """sha256 of everything that decides what the model becomes: constants and code, however laid out."""
     deciding = {"RECIPE", "SPECIAL", "MARKUP", "TEMPLATE", "PROBES", "tokenizer", "solution", "make"}
-    parts = [
-        ast.dump(node)
+    nodes = [
+        node
         for node in ast.parse(Path(__file__).read_text()).body
         if getattr(node, "name", None) in deciding
         or (isinstance(node, ast.Assign) and node.targets[0].id in deciding)
     ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    nodes += ast.parse((ROOT / "plugins" / "tina_plugins" / "arithmetic.py").read_text()).body
+    return hashlib.sha256(json.dumps(_shape(nodes)).encode()).hexdigest()
+
+
+def _shape(node: object) -> object:
+    """A syntax tree as JSON, the same on every Python: `ast.dump` writes fields that differ by version."""
+    if isinstance(node, list):
+        return [_shape(n) for n in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [[k, _shape(v)] for k, v in ast.iter_fields(node) if v is not None and v != []]
+    return [type(node).__name__, fields]
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -193,7 +204,11 @@ def check(folder: Path) -> list[str]:
     record = json.loads((folder / "recipe.json").read_text())
     wrong = []
     if record["recipe_sha256"] != recipe_hash():
-        wrong.append("tools/make_nano.py was changed since the model was made: run it again")
+        wrong.append(
+            "make_nano.py or arithmetic.py was changed since the model was made: run make_nano.py again"
+        )
+    if record["recipe"] != RECIPE:
+        wrong.append(f"{folder / 'recipe.json'} records another recipe than make_nano.py's")
     for name in sorted({*record["files"], *hashes(folder)}):
         if record["files"].get(name) != hashes(folder).get(name):
             wrong.append(f"{folder / name} is not the file that the recipe made")
