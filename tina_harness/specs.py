@@ -117,7 +117,9 @@ class Benchmark(RowSource):
     prompt: the name of a prompt template in `registry.toml`, with `{problem}` in it.
     samples: completions per problem; few problems want more of them.
     max_new_tokens: longest completion.
-    answer_kind: how golds compare: "math" or "choice" (a letter).
+    answer_kind: how golds compare: "math" tells it from the gold; "choice" is a letter; `tina grade
+        --help` lists the others.
+    answer_policy: what counts as the answer of a completion, a name in `grading.POLICIES`.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -126,6 +128,7 @@ class Benchmark(RowSource):
     samples: int = 1
     max_new_tokens: int = 32_768
     answer_kind: str = "math"
+    answer_policy: str = "tina"
 
 
 class Problem(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,10 @@ def evaluate(
     seconds = time.monotonic() - start
     graded = [_as_graded(s) for s in finished]
     verdicts = grader.grade(
-        Item(s.problem.gold, text, s.problem.kind) for s, text in zip(finished, graded, strict=True)
+        Item(s.problem.gold, text, s.problem.kind, task.benchmark.answer_policy, s.problem.problem)
+        for s, text in zip(finished, graded, strict=True)
     )
+    grader.check()
     correct = [v.correct for v in verdicts]
     known = [float(c) for c in correct if c is not None]
     per_problem = _by_problem(finished, correct)
@@ -102,6 +105,8 @@ def evaluate(
         "problems_of": task.benchmark.expected_rows,
         "samples": samples,
         "not_gradable": len(correct) - len(known),
+        "verdicts": dict(Counter(v.outcome for v in verdicts)),
+        "answer_policy": task.benchmark.answer_policy,
         "sampling": sampling._asdict(),
         "seed": seed,
         "origin": task.origin,

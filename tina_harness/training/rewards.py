@@ -84,6 +84,7 @@ class Scorer:
         if self._graded is None or self._graded[0] != key:
             items = [Item(g, c) for g, c in zip(golds, completions, strict=True)]
             self._graded = (key, self.grader.grade(items))
+            self.grader.check()
             self.not_gradable += sum(v.correct is None for v in self._graded[1])
         return self._graded[1]
 
