@@ -554,7 +554,7 @@ FILE = ["--file", "a.jsonl", "--out", "b.jsonl"]
         (["--file", "a.jsonl"], "{}", "--file goes with --out"),
         (["--file", "b.jsonl", "--out", "c.jsonl"], "{}", "there is no file b.jsonl"),
         (["--file", "a.xlsx", "--out", "c.jsonl"], "{}", "not a .parquet, .jsonl, .csv file"),
-        (["--file", "a.jsonl", "--out", "no/b.jsonl"], '{"gold":5,"prediction":5}', "cannot write no/b.jsonl"),
+        (["--file", "a.jsonl", "--out", "no/b"], '{"gold":5,"prediction":5}', "cannot write no/b"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_error(tina, words, content, message):

@@ -65,6 +65,7 @@ class Extracted(NamedTuple):
 BARE_LENGTH, BARE_WORDS = 2000, 10
 
 # Patterns are compiled when first used: a plugin that imports this module may only be listed.
+_BOX = r"\\{1,2}(?:boxed|fbox)"
 _TOKEN = r"(?s)\\{1,2}(?:boxed|fbox)\s*\{|\\.|[{}]"
 _LETTER = r"(?i)\banswer\b(?:\s{1,5}is)?[\s:*$(]{0,12}(?:\\(?:boxed|text)\{){0,2}\s{0,3}([A-Z])\b"
 _BLANK = r"\\(?:[hv]?phantom|[hv]space\*?)\s*\{[^{}]*\}|\\(?:q?quad|text|mathrm|mbox)\b"
@@ -111,7 +112,8 @@ def boxed(text: str) -> list[str]:
     found: list[str] = []
     # of each open brace: where the content of its box begins (-1: no box), and how many were found before
     open_braces: list[tuple[int, int]] = []
-    for match in re.finditer(_TOKEN, text):
+    first = re.search(_BOX, text)  # braces before it do not matter
+    for match in re.compile(_TOKEN).finditer(text, first.start() if first else len(text)):
         token = match.group()
         if token == "}":
             if open_braces:
