@@ -75,18 +75,28 @@ def contender(name: str, data: Path, part: str) -> tuple[float, float, list[bool
 
     accuracy_reward([[{"content": "\\boxed{x+x}"}]], ["$2x$"])
     start = time.perf_counter()
-    rewards = accuracy_reward([[{"content": c}] for _, c in pairs], [f"${g}$" for g, _ in pairs])
-    return start - begin, time.perf_counter() - start, [None if r is None else r == 1 for r in rewards]
+    judged: list[bool | None] = []
+    for gold, completion in pairs:
+        try:
+            reward = accuracy_reward([[{"content": completion}]], [f"${gold}$"])[0]
+            judged.append(None if reward is None else reward == 1)
+        except Exception as error:  # it would end a training
+            print(f"trl: {type(error).__name__} on gold {gold[:60]!r}", file=sys.stderr)
+            judged.append(None)
+    return start - begin, time.perf_counter() - start, judged
 
 
 def compare(data: Path, part: str, title: str) -> list[str]:
     """Run the contenders, each in its own process; returns Markdown lines."""
     pairs = rows(data, part)
     results = {}
+    notes: list[str] = []
     for name in ("math-verify", "trl", "tina"):
         command = [sys.executable, "-W", "ignore", __file__, "--data", str(data), "--one", f"{name}:{part}"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         results[name] = json.loads(done.stdout.splitlines()[-1])
+        crashes = Counter(line for line in done.stderr.splitlines() if line.startswith("trl: "))
+        notes += [f"- raised: {line} ({count} times)" for line, count in crashes.items()]
     from tabulate import tabulate
 
     plain, ours = results["math-verify"]["verdicts"], results["tina"]["verdicts"]
@@ -97,7 +107,8 @@ def compare(data: Path, part: str, title: str) -> list[str]:
         ratio = results["math-verify"]["seconds"] / result["seconds"]
         row = [len(pairs), name, f"{result['start']:.1f}", f"{result['seconds']:.2f}"]
         table.append([*row, f"{speed:.0f}", f"{ratio:.1f}", differ])
-    lines = [f"### {title}", "", tabulate(table, HEADERS, tablefmt="github", disable_numparse=True), ""]
+    shown = tabulate(table, HEADERS, tablefmt="github", disable_numparse=True)
+    lines = [f"### {title}", "", shown, "", *notes]
     odd = Counter(
         (g[:60], c[-60:], str(p), str(o))
         for (g, c), p, o in zip(pairs, plain, ours, strict=True)

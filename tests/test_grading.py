@@ -354,9 +354,15 @@ def test_it_works_in_the_workers_of_a_dataloader():
 
 def test_it_works_in_a_ray_worker():
     ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+    def graded(pairs):  # sent by value: the worker cannot import this module
+        with Grader() as grader:
+            return [v.outcome for v in grader.grade([Item(g, c) for g, c in pairs])]
+
     ray.init(num_cpus=2, include_dashboard=False)
     try:
-        assert ray.get(ray.remote(outcomes).remote()) == EXPECTED
+        pairs = [(item.gold, item.completion) for item in MIXED]
+        assert ray.get(ray.remote(graded).remote(pairs)) == EXPECTED
     finally:
         ray.shutdown()
 
