@@ -2,7 +2,8 @@
 
 value(len) = to + (from - to) (1 + cos(pi len / max_len)) / 2, where `from` is the value at length 0
 and `to` the one at max_len: right from max_right to min_right, wrong from min_wrong to max_wrong.
-Lengths are in tokens where they are known, else in characters, and are cut at max_len.
+Lengths are in tokens where they are known, else in characters, and are cut at max_len. Range: from the
+smallest to the largest of the four values, -0.5 to 1 by default; None where there is no verdict.
 
 >>> from types import SimpleNamespace as V
 >>> right = RewardContext(grade=lambda c, g: [V(correct=True)] * len(c), tokens=[0, 500, 1000])
@@ -26,7 +27,20 @@ def build(
     min_wrong: float = -0.5,
     max_wrong: float = 0.0,
 ):
-    """max_len: full length in tokens; 0 takes the longest completion that the run allows."""
+    """max_len: full length in tokens; 0 takes the longest completion that the run allows.
+
+    min_right, max_right, min_wrong, max_wrong: the values at the ends of the two curves.
+    """
+    values = {"min_right": min_right, "max_right": max_right, "min_wrong": min_wrong, "max_wrong": max_wrong}
+    for name, value in {"max_len": max_len, **values}.items():
+        if not math.isfinite(value) or (name == "max_len" and value < 0):
+            expected = "0 or more" if name == "max_len" else "a finite number"
+            raise ValueError(f"rewards.cosine.{name} = {value}: expected {expected}")
+    for low, high in (("min_right", "max_right"), ("min_wrong", "max_wrong")):
+        if values[low] > values[high]:
+            raise ValueError(
+                f"rewards.cosine.{low} = {values[low]}: expected at most {high} ({values[high]})"
+            )
 
     def cosine(
         completions: Sequence[str], golds: Sequence[str], context: RewardContext

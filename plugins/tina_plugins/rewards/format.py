@@ -1,9 +1,10 @@
 r"""format: 1 where a completion keeps to the form asked for, else 0.
 
 strict: the whole completion is `<think>..</think><answer>..</answer>`, each tag once, and thinking,
-answer and every `\boxed{}` hold something (empty tags are the first hack a small model finds).
+answer and every `\boxed{}` hold something: empty tags are the first hack a small model finds, and blanks,
+punctuation, `\phantom{2}` and the prompt's own `\boxed{ANSWER}` are empty too.
 close_think: what the Tina code counts where the chat template opens `<think>` in the prompt: exactly
-one closing tag on a line of its own, with text on both sides of it.
+one closing tag on a line of its own, with text on both sides of it, and no empty box. Range: 0 or 1.
 
 >>> reward = build()
 >>> context = RewardContext(grade=lambda c, g: [])
@@ -17,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from tina_harness import Reward, RewardContext, hookimpl
-from tina_harness.grading.extract import boxed
+from tina_harness.grading.extract import boxed, has_content
 
 _STRICT = r"\s*<think>(.+?)</think>\s*<answer>(.+?)</answer>\s*"
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -25,20 +26,26 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 def strict(completion: str) -> bool:
     """Both blocks there once, in order, nothing around them, something in them."""
-    match = re.fullmatch(_STRICT, completion, re.DOTALL)
-    if not match or any(completion.count(tag) != 1 for tag in _TAGS):
+    if any(completion.count(tag) != 1 for tag in _TAGS):
         return False
-    parts = [*match.groups(), *boxed(match.group(2))]
-    if match.group(2).count("\\boxed") != len(boxed(match.group(2))):
-        return False  # a box that is never closed
-    return all(re.search(r"\w", part) for part in parts)
+    match = re.fullmatch(_STRICT, completion, re.DOTALL)
+    return match is not None and all(map(has_content, match.groups())) and filled(match.group(2))
+
+
+def filled(text: str) -> bool:
+    """Whether every box is closed and holds something."""
+    boxes = boxed(text)
+    return text.count("\\boxed") == len(boxes) and all(map(has_content, boxes))
 
 
 def close_think(completion: str) -> bool:
     """One `</think>` on its own line, with content before and after."""
     before, tag, after = completion.removeprefix("<think>").partition("\n</think>\n")
     return (
-        bool(tag) and "</think>" not in before + after and all(re.search(r"\w", t) for t in (before, after))
+        bool(tag)
+        and "</think>" not in before + after
+        and all(map(has_content, (before, after)))
+        and filled(after)
     )
 
 

@@ -2,7 +2,8 @@
 
 lambda = 0.5 - (len - min_len) / (max_len - min_len); a right answer gets lambda, a wrong one
 min(0, lambda). Where all have one length, everything gets 0. Lengths are in tokens where they are
-known, else in characters. The minimum and maximum run over the completions of the same prompt.
+known, else in characters. The minimum and maximum run over the completions of the same prompt that have
+a verdict; the others get None. Range: -0.5 to 0.5.
 
 >>> from types import SimpleNamespace as V
 >>> right = RewardContext(grade=lambda c, g: [V(correct=True)] * len(c))
@@ -25,21 +26,22 @@ def build():
     ) -> list[float | None]:
         sizes = context.tokens or [len(c) for c in completions]
         prompts = context.prompts or [""] * len(completions)
+        right = [v.correct for v in context.grade(completions, golds)]
         groups: dict[str, list[int]] = {}
-        for prompt, size in zip(prompts, sizes, strict=True):
-            groups.setdefault(prompt, []).append(size)
-        rewards: list[float | None] = []
-        verdicts = context.grade(completions, golds)
-        for verdict, size, prompt in zip(verdicts, sizes, prompts, strict=True):
+        for prompt, size, verdict in zip(prompts, sizes, right, strict=True):
+            if verdict is not None:
+                groups.setdefault(prompt, []).append(size)
+
+        def reward(prompt: str, size: int, verdict: bool | None) -> float | None:
+            if verdict is None:
+                return None
             shortest, longest = min(groups[prompt]), max(groups[prompt])
-            if verdict.correct is None:
-                rewards.append(None)
-            elif shortest == longest:
-                rewards.append(0.0)
-            else:
-                share = 0.5 - (size - shortest) / (longest - shortest)
-                rewards.append(share if verdict.correct else min(0.0, share))
-        return rewards
+            if shortest == longest:
+                return 0.0
+            share = 0.5 - (size - shortest) / (longest - shortest)
+            return share if verdict else min(0.0, share)
+
+        return [reward(*sample) for sample in zip(prompts, sizes, right, strict=True)]
 
     return length
 

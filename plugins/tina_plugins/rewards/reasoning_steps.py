@@ -1,6 +1,7 @@
 """reasoning_steps: min(1, n / 3), where n counts marks of a step-by-step solution.
 
 Marks are "Step 1:", a numbered line, a bulleted line, and "First,", "Next,", "Finally," and the like.
+Range: 0 to 1.
 
 >>> build()(["First, add. Next, carry. Finally, write."], ["2"], RewardContext(grade=lambda c, g: []))
 [1.0]
@@ -18,6 +19,8 @@ _MARKS = r"(?m)\bStep \d+:|^[ \t]*\d+[.)][ \t]|^[ \t]*[-*][ \t]|\b(?:First|Secon
 
 def build(steps: int = 3):
     """steps: as many marks as earn the full reward."""
+    if steps < 1:
+        raise ValueError(f"rewards.reasoning_steps.steps = {steps}: expected 1 or more")
 
     def reasoning_steps(
         completions: Sequence[str], golds: Sequence[str], context: RewardContext

@@ -1,6 +1,7 @@
 """repetition_penalty: 0 without repeated n-grams, down to -1 where all are the same.
 
-(1 - distinct / all) * max_penalty over the n-grams of lower-case words; too short texts get 0.
+(1 - distinct / all) * max_penalty over the n-grams of lower-case words; too short texts get 0. Range:
+max_penalty to 0.
 
 >>> build()(["a b c a b c"], ["2"], RewardContext(grade=lambda c, g: []))
 [-0.25]
@@ -8,6 +9,7 @@
 Source: Demystifying Long Chain-of-Thought Reasoning in LLMs, https://arxiv.org/abs/2502.03373, app. C.
 """
 
+import math
 from collections.abc import Sequence
 
 from tina_harness import Reward, RewardContext, hookimpl
@@ -15,7 +17,9 @@ from tina_harness import Reward, RewardContext, hookimpl
 
 def build(ngram: int = 3, max_penalty: float = -1.0):
     """ngram: words in an n-gram. max_penalty: the worst value, at most 0."""
-    if max_penalty > 0:
+    if ngram < 1:
+        raise ValueError(f"rewards.repetition_penalty.ngram = {ngram}: expected 1 or more")
+    if not -math.inf < max_penalty <= 0:
         raise ValueError(f"rewards.repetition_penalty.max_penalty = {max_penalty}: expected at most 0")
 
     def penalty(completion: str) -> float:

@@ -3,13 +3,15 @@
 >>> build()(["<think>x</think>y"], ["2"], RewardContext(grade=lambda c, g: []))
 [0.5]
 
-Source: Open-R1, https://github.com/huggingface/open-r1 (tag count reward). Empty blocks count nothing.
+Range: 0 to 1. The tags of a block that holds nothing count nothing.
+
+Source: Open-R1, https://github.com/huggingface/open-r1 (tag count reward).
 """
 
-import re
 from collections.abc import Sequence
 
 from tina_harness import Reward, RewardContext, hookimpl
+from tina_harness.grading.extract import has_content
 
 _BLOCKS = (("<think>", "</think>"), ("<answer>", "</answer>"))
 
@@ -18,8 +20,9 @@ def share(completion: str) -> float:
     """Between 0 and 1 in steps of a quarter."""
     score = 0.0
     for opening, closing in _BLOCKS:
-        block = re.search(f"{opening}(.*?){closing}", completion, re.DOTALL)
-        if block and not re.search(r"\w", block.group(1)):
+        _, opened, rest = completion.partition(opening)
+        inner, closed, _ = rest.partition(closing)
+        if opened and closed and not has_content(inner):
             continue
         score += 0.25 * (completion.count(opening) == 1) + 0.25 * (completion.count(closing) == 1)
     return score
