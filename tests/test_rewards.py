@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tina_harness import Reward, RewardContext, TinaError, registry
 from tina_harness.config import RunConfig
+from tina_harness.grading import Grader, GraderFailing
 from tina_harness.testing import HOSTILE
-from tina_harness.training.rewards import build_rewards
+from tina_harness.training.rewards import Scorer, build_rewards
 
 REGISTRY = registry.load()
 REWARDS = {name: REGISTRY.get(Reward, name) for name in REGISTRY.names("reward")}
@@ -235,3 +236,21 @@ def test_impossible_parameters_are_named(name, parameters, message):
     with pytest.raises(TinaError, match=r"\[rewards\.") as caught:
         build_rewards(config, REGISTRY)
     assert message in str(caught.value)
+
+
+def scorer_calls_accuracy(grader):
+    scorer = Scorer(grader, {"accuracy": REWARDS["accuracy"].build()}, 10, False)
+    texts = ["\\boxed{x+x}", "\\boxed{3x}", "nothing"]
+    state = SimpleNamespace(global_step=1)
+    return scorer.functions()[0](
+        prompts=["p"] * 3, completions=texts, completion_ids=[[1]] * 3, gold=["2x"] * 3, trainer_state=state
+    )
+
+
+def test_a_training_whose_grader_fails_stops_and_one_whose_grader_works_goes_on(tmp_path, monkeypatch):
+    with Grader(1) as grader:
+        assert scorer_calls_accuracy(grader) == [1.0, 0.0, 0.0]
+    (tmp_path / "math_verify.py").write_text("raise ImportError('broken on purpose')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Grader(1) as grader, pytest.raises(GraderFailing, match="failed on 2 of 3 items"):
+        scorer_calls_accuracy(grader)

@@ -144,7 +144,12 @@ def _train(
             ),
             resume_from=checkpoint,
         )
-    run.update(built=built)
+        run.update(built=built, grading=dict(grader.counts))
+    if lost := grader.counts["timeout"] + grader.counts["error"]:
+        console.say(
+            f"grading: {grader.counts['timeout']} of {grader.counts.total()} answers passed their limits "
+            f"(counted as wrong), {lost - grader.counts['timeout']} could not be graded (not counted)"
+        )
     gc.collect()
     console.settle()
     if stop():
