@@ -79,7 +79,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_rows(hub):
 def test_rows_without_a_gold_are_set_aside_and_counted(hub):
     hub("me/mine", "train.parquet", [*ROWS, {"problem": "p", "answer": "", "noise": ""}])
     loaded = load_problems(spec(), {})
-    assert loaded.set_aside == ((5, "no gold answer"),)
+    assert [(s.row, s.reason) for s in loaded.set_aside] == [(5, "no gold answer")]
 
 
 def test_what_is_missing_is_named(hub, tmp_path, monkeypatch):

@@ -106,6 +106,9 @@ class RunConfig(_Table):
     engine: str = Field("auto", description="what samples completions")
     seed: int = Field(42, description="seeds data order, adapters, rollouts and evaluation")
     limit: Positive | None = Field(None, description="only the first rows of the dataset")
+    problem_column: str | None = Field(None, description="of a dataset of one's own; none: problem")
+    answer_column: str | None = Field(None, description="of a dataset of one's own; none: answer")
+    keep_overlap: bool = Field(False, description="train on rows that are also in the run's benchmarks")
     system: str | None = Field(None, description="prompt template for training; none: the dataset's")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bf16 on a GPU"

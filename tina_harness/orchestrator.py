@@ -16,7 +16,7 @@ from typing import Any
 
 from tina_harness import runs
 from tina_harness.config import Resolved, RunConfig
-from tina_harness.data import ChatTokenizer, load_problems, messages
+from tina_harness.data import ChatTokenizer, load_problems, messages, write_quarantine
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import RunError, TinaError
 from tina_harness.hardware import Hardware, detect
@@ -35,7 +35,9 @@ class Interrupted(Exception):
 
 def execute(plan: Plan, registry: Registry, parent: Path, console: Console) -> Run:
     """Start a run and carry it to the end."""
-    run = runs.create(parent, plan.dataset.name, plan.algorithm.name, manifest_of(plan, registry))
+    name = plan.dataset.name.rpartition(":")[2].rpartition("/")[2] or plan.dataset.name
+    run = runs.create(parent, name, plan.algorithm.name, manifest_of(plan, registry))
+    write_quarantine(plan.quarantine, run.path / "quarantine.parquet")
     return _carry_on(run, plan, registry, console)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from tina_harness import runs
 from tina_harness.config import Layers, Resolved, RunConfig
-from tina_harness.data import ChatTokenizer, Loaded, load_problems, messages
+from tina_harness.data import ChatTokenizer, Loaded, SetAside, cache, load_problems, messages
 from tina_harness.data.hub import model_folder
+from tina_harness.data.overlap import VERSION, Match, Report, find_overlap
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.hardware import Hardware, detect
@@ -25,7 +28,8 @@ from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Pro
 class Plan:
     """A run, resolved and counted, before anything heavy is loaded.
 
-    problems, prompts: what is trained on, after filtering. too_long: prompts over the limit.
+    problems, prompts: what is trained on, after filtering. quarantine: what is not, and why; left_out:
+    reason -> rows.
     steps: optimizer steps; tokens: the most that they can sample and train on.
     """
 
@@ -43,7 +47,8 @@ class Plan:
     problems: tuple[Problem, ...]
     prompts: tuple[Any, ...]
     prompt_tokens: tuple[int, ...]
-    too_long: int
+    quarantine: tuple[SetAside, ...]
+    left_out: Mapping[str, int]
     steps: int
     schedule_steps: int
     notes: tuple[str, ...]
@@ -102,7 +107,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     config = resolved.config
     hardware = detect(registry.catalogue, config.hardware)
     notes: list[str] = []
-    dataset = registry.get(Dataset, config.dataset)
+    dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
     engine = choose_engine(config.engine, registry, hardware)
     names = config.bench or list(dataset.benchmarks)
@@ -118,12 +123,16 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     rendered = [tokenizer.render(c) for c in conversations]
     lengths = tokenizer.count(rendered)
     longest = config.train.max_prompt_tokens
-    kept = [i for i, n in enumerate(lengths) if n <= longest]
+    aside = {i: f"a prompt of more than {longest} tokens" for i, n in enumerate(lengths) if n > longest}
+    if not config.keep_overlap:
+        for match in benchmark_overlap(dataset, loaded, benchmarks, registry, config.seed).matches:
+            aside[match.row] = f"also in {match.benchmark} ({match.kind})"
+    kept = [i for i in range(len(lengths)) if i not in aside]
     per_step = config.train.batch * config.train.accumulate // config.train.group
     if len(kept) < per_step:
         raise TinaError(
             f"{len(kept)} of {len(lengths)} problems of '{dataset.name}' are left with prompts of at most "
-            f"{longest} tokens; one step needs {per_step}",
+            f"{longest} tokens and without overlap with the benchmarks; one step needs {per_step}",
             "raise train.max_prompt_tokens, lower train.batch or train.accumulate, or use another model",
         )
     room = (context_length(folder) or math.inf) - max(lengths[i] for i in kept)
@@ -147,7 +156,8 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         problems=tuple(loaded.problems[i] for i in kept),
         prompts=tuple((conversations if tokenizer.has_template else rendered)[i] for i in kept),
         prompt_tokens=tuple(lengths[i] for i in kept),
-        too_long=len(lengths) - len(kept),
+        quarantine=tuple(sorted((*loaded.set_aside, *(loaded.aside(i, why) for i, why in aside.items())))),
+        left_out=Counter([s.reason.partition(":")[0] for s in loaded.set_aside] + sorted(aside.values())),
         steps=steps,
         schedule_steps=schedule,
         notes=tuple(notes),
@@ -158,11 +168,7 @@ def describe(plan: Plan) -> list[str]:
     """What was chosen, in a few lines."""
     config, hardware = plan.config, plan.hardware
     device = f"{hardware.count} x {hardware.device}" if hardware.gpu else hardware.device
-    left_out = [
-        f"{count} {reason}"
-        for count, reason in ((len(plan.loaded.set_aside), "without a gold"), (plan.too_long, "too long"))
-        if count
-    ]
+    left_out = [f"{count} ({reason})" for reason, count in plan.left_out.items()]
     return [
         *plan.notes,
         f"{plan.model.name} ({plan.model_origin}) on {device}: {plan.dtype}, engine {plan.engine.name}",
@@ -171,6 +177,42 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.algorithm.name}, {plan.steps} steps of {plan.completions_per_step} completions, "
         f"LoRA r={config.lora.r} alpha={config.lora.scale}, seed {config.seed}",
     ]
+
+
+def choose_dataset(
+    name: str, registry: Registry, problem: str | None = None, answer: str | None = None
+) -> Dataset:
+    """A registry name, or data of the user's own: jsonl:FILE, parquet:FILE, csv:FILE, hf:OWNER/NAME."""
+    form, colon, place = name.partition(":")
+    if not colon:
+        if problem or answer:
+            raise TinaError(
+                f"--problem-column and --answer-column are for data of your own, not for '{name}'",
+                "for example --dataset jsonl:my.jsonl --problem-column question",
+            )
+        return registry.get(Dataset, name)
+    fields: dict[str, Any] = {"problem": problem or "problem", "answer": answer or "answer"}
+    if form == "hf" and place.count("/") == 1:
+        return Dataset(name=name, summary="data on the hub", source=place, repo=place, **fields)
+    if form in ("jsonl", "parquet", "csv") and place:
+        path = str(Path(place).expanduser().resolve())
+        return Dataset(name=name, summary="a file", source=path, files=path, **fields)
+    raise TinaError(f"there is no dataset '{name}'", "jsonl:FILE, parquet:FILE, csv:FILE or hf:OWNER/NAME")
+
+
+def benchmark_overlap(
+    dataset: Dataset, loaded: Loaded, benchmarks: Sequence[Benchmark], registry: Registry, seed: int = 0
+) -> Report:
+    """Which problems of a loaded dataset (by place) are also in a benchmark; cached by their fingerprints."""
+    problems = {b.name: load_problems(b, registry.catalogue, seed) for b in benchmarks}
+    prints = [loaded.order_print, *(f"{name}:{p.order_print}" for name, p in problems.items())]
+    key = "overlap-" + sha256("\n".join([VERSION, *prints]).encode()).hexdigest()[:24]
+    if known := cache.read(key):
+        return Report(known["rows"], tuple(Match(**m) for m in known["matches"]))
+    texts = {name: [q.problem for q in p.problems] for name, p in problems.items()}
+    report = find_overlap([p.problem for p in loaded.problems], texts)
+    cache.write(key, report.as_dict())
+    return report
 
 
 def choose_engine(name: str, registry: Registry, hardware: Hardware) -> Engine:

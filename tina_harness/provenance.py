@@ -26,8 +26,7 @@ def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
             "revision": plan.loaded.revision,
             "fingerprint": plan.loaded.fingerprint,
             "rows": len(plan.loaded.problems),
-            "set_aside": len(plan.loaded.set_aside),
-            "too_long": plan.too_long,
+            "left_out": dict(plan.left_out),
         },
         "model": {
             "name": plan.model.name,

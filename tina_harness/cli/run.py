@@ -19,6 +19,8 @@ from tina_harness.errors import TinaError
 # flag -> dotted key of the configuration. None means "not given".
 FLAGS = {
     "dataset": "dataset",
+    "problem_column": "problem_column",
+    "answer_column": "answer_column",
     "algo": "algo",
     "model": "model",
     "bench": "bench",
@@ -34,7 +36,10 @@ FLAGS = {
 
 
 @click.command()
-@click.option("--dataset", type=Name("dataset"), help="What to train on.")
+@click.option("--dataset", type=Name("dataset"), help="Registry name, jsonl:FILE, parquet:FILE or hf:REPO.")
+@click.option("--problem-column", metavar="NAME", help="Of a dataset of your own [problem].")
+@click.option("--answer-column", metavar="NAME", help="Of a dataset of your own [answer].")
+@click.option("--keep-overlap", is_flag=True, help="Train on rows that are also in the benchmarks.")
 @click.option("--algo", type=Name("algorithm"), help="RL algorithm, for example grpo or drgrpo.")
 @click.option("--model", type=Name("model"), help="Registry name, hub id (owner/name) or folder.")
 @click.option("--bench", type=Name("benchmark"), multiple=True, help="Evaluate on this. May be repeated.")
@@ -65,6 +70,7 @@ def command(
     max_new_tokens: int | None,
     assignments: tuple[str, ...],
     dry_run: bool,
+    keep_overlap: bool,
     runs_dir: str | None,
     as_json: bool,
     **flags: Any,
@@ -92,6 +98,8 @@ def command(
     if max_new_tokens is not None:
         for key in ("train.max_new_tokens", "eval.max_new_tokens"):
             given[key] = (max_new_tokens, "--max-new-tokens")
+    if keep_overlap:
+        given["keep_overlap"] = (True, "--keep-overlap")
     given |= _rewards(reward)
     resolved = planning.layers(registry, preset=preset, file=file, flags=given, assignments=assignments)
     plan = planning.prepare(resolved, registry)
@@ -152,8 +160,7 @@ def _show(plan: Any, estimate: dict[str, Any], as_json: bool) -> None:
     values = [{"key": k, "value": v, "from": origin} for k, v, origin in plan.resolved.rows()]
     amounts = {
         "rows": len(plan.problems),
-        "rows without a gold": len(plan.loaded.set_aside),
-        "rows with too long a prompt": plan.too_long,
+        **{f"left out: {reason}": count for reason, count in plan.left_out.items()},
         "dataset fingerprint": plan.loaded.fingerprint,
         "steps": plan.steps,
         "completions per step": plan.completions_per_step,

@@ -7,25 +7,50 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from tina_harness.data import hub
+from tina_harness.data.golds import unusable
 from tina_harness.errors import TinaError
 from tina_harness.grading.extract import closing_brace
 from tina_harness.specs import Benchmark, Problem, Row, RowSource
 
 
+class SetAside(NamedTuple):
+    """A row that is not used, and why. row: its number, from 0."""
+
+    row: int
+    reason: str
+    problem: str
+    gold: str
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """Problems in the order of the rows, the rows set aside as (row number, reason), and their origin.
+    """Problems in the order of the rows, the rows set aside, and their origin.
+
+    rows: of each problem, the number of its row.
 
     fingerprint: sha256 over the sorted (id, gold) pairs; the same rows give the same one anywhere.
     """
 
     problems: tuple[Problem, ...]
-    set_aside: tuple[tuple[int, str], ...]
+    set_aside: tuple[SetAside, ...]
     origin: str
     revision: str
+    rows: tuple[int, ...] = ()
+
+    def aside(self, place: int, reason: str) -> SetAside:
+        """The problem at a place, as one that is not used."""
+        problem = self.problems[place]
+        return SetAside(self.rows[place], reason, problem.problem, problem.gold)
+
+    @property
+    def order_print(self) -> str:
+        """Hex digest of the problems in their order."""
+        digest = hashlib.sha256("".join(p.id for p in self.problems).encode())
+        return digest.hexdigest()[:16]
 
     @property
     def fingerprint(self) -> str:
@@ -41,34 +66,62 @@ def load_problems(
 ) -> Loaded:
     """Load what a spec describes.
 
-    limit: the first rows only. Raises TinaError for a missing repo, split or column, and where no
-    row has both a problem and a gold.
+    limit: the first rows only. Golds of datasets that cannot be read, or are not equal to themselves,
+    are set aside. Raises TinaError for a missing repo, split or column, and where no row is left.
     """
     rows, origin, revision = _rows(spec, catalogue, seed)
     problems: list[Problem] = []
-    set_aside: list[tuple[int, str]] = []
+    numbers: list[int] = []
+    set_aside: list[SetAside] = []
     kind = spec.answer_kind if isinstance(spec, Benchmark) else "math"
     for number, row in enumerate(rows):
         if limit is not None and len(problems) == limit:
             break
         text, gold = _parse(spec, row)
         if not text.strip():
-            set_aside.append((number, "no problem text"))
+            set_aside.append(SetAside(number, "no problem text", text, gold or ""))
         elif gold is None or not gold.strip():
-            set_aside.append((number, "no gold answer"))
+            set_aside.append(SetAside(number, "no gold answer", text, ""))
         else:
             problems.append(Problem(problem_id(text), text.strip(), unwrap(gold), kind, spec.name))
+            numbers.append(number)
+    if not isinstance(spec, Benchmark) and (bad := unusable([p.gold for p in problems], kind)):
+        pairs = list(zip(numbers, problems, strict=True))
+        set_aside += [SetAside(n, bad[p.gold], p.problem, p.gold) for n, p in pairs if p.gold in bad]
+        numbers = [n for n, p in pairs if p.gold not in bad]
+        problems = [p for p in problems if p.gold not in bad]
     if not problems:
         raise TinaError(
             f"{spec.kind} '{spec.name}' has no usable row ({origin}): {len(set_aside)} were set aside",
-            f"the first reason: {set_aside[0][1]}" if set_aside else "it is empty",
+            f"the first reason: {set_aside[0].reason}" if set_aside else "it is empty",
         )
-    return Loaded(tuple(problems), tuple(set_aside), origin, revision)
+    return Loaded(tuple(problems), tuple(sorted(set_aside)), origin, revision, tuple(numbers))
+
+
+def write_quarantine(rows: Iterable[SetAside], path: Path) -> None:
+    """Write what is not used, with the reasons, as parquet: row, reason, problem, gold. No file for none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in SetAside._fields}
+    for row in rows:
+        for name, value in row._asdict().items():
+            text = value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+            columns[name].append(text)
+    if columns["row"]:
+        temporary = path.with_name(f"{path.name}.tmp")
+        pq.write_table(pa.table(columns), temporary)
+        temporary.replace(path)
 
 
 def _rows(spec: RowSource, catalogue: Mapping[str, Any], seed: int) -> tuple[Iterable[Row], str, str]:
     if spec.rows is not None:
         return spec.rows(seed), "generated", ""
+    if spec.files:
+        from tina_harness.data.files import read_file
+
+        path = Path(spec.files).expanduser()
+        return _batches(read_file(path, spec.needed_columns)), f"file {path}", ""
     if not spec.repo:
         raise TinaError(f"the {spec.kind} '{spec.name}' names neither a repo nor a generator of rows")
     pinned = catalogue.get("revisions", {}).get(spec.repo, "")
@@ -87,8 +140,8 @@ def _parse(spec: RowSource, row: Row) -> tuple[str, str | None]:
     gold = row[spec.answer]
     if isinstance(gold, list | tuple):  # some sets keep a list of one
         gold = gold[0] if len(gold) == 1 else None
-    if isinstance(gold, float) and gold.is_integer():
-        gold = int(gold)
+    if isinstance(gold, float):
+        gold = int(gold) if gold.is_integer() else None if gold != gold else gold
     if gold is not None and spec.answer_after:
         _, found, after = str(gold).rpartition(spec.answer_after)
         gold = after if found else None

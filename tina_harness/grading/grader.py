@@ -21,7 +21,7 @@ from tina_harness.grading.workers import Lost, Workers
 
 Outcome = Literal["correct", "incorrect", "no_answer", "bad_gold", "timeout", "error"]
 
-_REMEMBERED = 50_000  # comparisons
+_REMEMBERED = 20_000  # comparisons
 _WINDOW = 2_000  # items under way at a time
 _LOSSES = 3  # a call that loses its worker this often is given up
 # CPU time, as a share of the deadline, after which an item is given up without losing the worker: 1.5 s
