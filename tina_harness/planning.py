@@ -97,7 +97,7 @@ def layers(
     if preset is None:
         dataset = lay_over(Layers(registry)).values.get("dataset")
         preset = (
-            registry.get(Dataset, dataset).preset if dataset else registry.catalogue["defaults"]["preset"]
+            choose_dataset(dataset, registry).preset if dataset else registry.catalogue["defaults"]["preset"]
         )
     return lay_over(Layers(registry).add_preset(preset)).resolve()
 
