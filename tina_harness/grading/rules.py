@@ -302,7 +302,7 @@ def _several(text: str) -> Form | None:
         if brackets == "{}" and items[0] != text:
             return Several((_read(items[0]),), brackets)
         return None
-    if len(items) > 200:
+    if not items or len(items) > 200:
         return None
     forms = tuple(_read(i) for i in items)
     if not union and all(isinstance(f, Text) for f in forms if f) and None not in forms:
