@@ -112,13 +112,16 @@ def test_real_rows_are_counted_by_a_dry_run(tina, mirror):
         "tina-nano",
         "--set",
         "train.max_prompt_tokens=900",
+        "--bench",
+        "aime24",
         "--dry-run",
         "--json",
         env={"TINA_MIRROR": mirror},
     )
     plan = json.loads(done.stdout)["plan"]
     assert 0 < plan["rows"] < 1389
-    assert plan["rows"] + plan["rows with too long a prompt"] == 1389
+    assert plan["rows"] + sum(n for key, n in plan.items() if key.startswith("left out: ")) == 1389
+    assert "left out: a prompt of more than 900 tokens" in plan
     assert (plan["steps"], plan["completions per step"]) == (180, 32)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tina_harness.data import hub
 from tina_harness.specs import RowSource
 
 
@@ -42,6 +41,8 @@ def source_key(spec: RowSource, catalogue: Mapping[str, Any], seed: int = 0) -> 
 
     Files count by name, size and time of change, the hub by its pinned revision.
     """
+    from tina_harness.data import hub  # which verifies mirrors with this cache
+
     parts: list[str] = [spec.name, spec.repo, str(spec.config), spec.split, spec.problem, spec.answer]
     mirrored = hub.mirrored(spec.repo) if spec.repo else None
     if spec.files or mirrored:

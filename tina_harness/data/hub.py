@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tina_harness.data import mirror
 from tina_harness.errors import TinaError
 
 # What a causal language model needs, and nothing else: no second set of weights, no code.
@@ -45,7 +46,9 @@ def table(repo: str, config: str | None, split: str, columns: Sequence[str], rev
     """The rows of one split, only the columns asked for. Raises TinaError that names what is missing."""
     folder = mirrored(repo)
     if folder is not None:
-        return Table(_from_folder(folder, config, split, columns), f"mirror {folder}", "")
+        manifest = mirror.read_manifest(folder)
+        rows = _from_folder(folder, config, split, columns)
+        return Table(rows, f"mirror {folder}", str(manifest.get("revision", "")) if manifest else "")
     return _from_hub(repo, config, split, columns, revision)
 
 
@@ -55,6 +58,7 @@ def model_folder(repo: str, revision: str) -> tuple[Path, str]:
     if folder is not None:
         if not (folder / "config.json").exists():
             raise TinaError(f"{folder} holds no model: config.json is missing")
+        mirror.check(folder, sorted(str(p.relative_to(folder)) for p in folder.glob("*") if p.is_file()))
         return folder, f"mirror {folder}"
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -66,10 +70,29 @@ def model_folder(repo: str, revision: str) -> tuple[Path, str]:
     return Path(path), f"hub {repo}@{Path(path).name}"
 
 
+def download(
+    repo: str, kind: str, revision: str, patterns: Sequence[str], destination: Path
+) -> mirror.Copied:
+    """A repository's files from the hub into a mirror. Raises TinaError where the hub does not give them."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return mirror.copy_from_hub(repo, kind, revision, patterns, destination)
+    except (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        ValueError,
+        ConnectionError,
+    ) as error:
+        raise _unreachable(repo, error) from error
+
+
 def _from_folder(folder: Path, config: str | None, split: str, columns: Sequence[str]) -> Any:
     import pyarrow as pa
 
     files = _split_files(folder, config, split)
+    mirror.check(folder, [str(p.relative_to(folder)) for p in files])
     if not files:
         return _by_card(folder, config, split, columns)
     tables = []
