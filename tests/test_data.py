@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tina_harness import Benchmark, Dataset, TinaError, registry
-from tina_harness.data import ChatTokenizer, load_problems, messages
+from tina_harness.data import ChatTokenizer, load_problems, messages, write_quarantine
 from tina_harness.data.load import problem_id, unwrap
 from tina_plugins.arithmetic import is_heldout, problems
 from tina_plugins.benchmarks import gpqa
@@ -168,6 +168,74 @@ def test_gpqas_options_keep_their_order_and_the_right_one_its_letter(hub):
         assert f"{problem.gold}) right {i}" in problem.problem
     counts = {letter: sum(p.gold == letter for p in loaded.problems) for letter in gpqa.LETTERS}
     assert min(counts.values()) > 30
+
+
+def test_golds_that_cannot_be_read_are_set_aside_with_the_reason_and_kept_in_the_quarantine(hub, tmp_path):
+    golds = ["5", "\\div", "", "\\frac{1}{2}", "\\sqrt{x", "$\\boxed{7.0}$"]
+    hub("me/mine", "train.parquet", [{"problem": f"p{i}", "answer": g} for i, g in enumerate(golds)])
+    loaded = load_problems(spec(), {})
+    assert [p.gold for p in loaded.problems] == ["5", "\\frac{1}{2}", "7"]
+    assert loaded.rows == (0, 3, 5)
+    reasons = {s.row: s.reason for s in loaded.set_aside}
+    assert reasons[2] == "no gold answer"
+    assert reasons[1].startswith("the gold cannot be read: ")
+    assert 4 in reasons
+    write_quarantine(loaded.set_aside, tmp_path / "q.parquet")
+    assert pq.read_table(tmp_path / "q.parquet").column("row").to_pylist() == [1, 2, 4]
+
+
+def test_one_bad_row_of_a_file_of_ones_own_is_named(tmp_path):
+    def load(name, data):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return load_problems(spec(repo="", files=str(path)), {})
+
+    good = b'{"problem": "1+1?", "answer": 2}\n'
+    assert load("a.jsonl", good + b'\n{"problem": "1+2?", "answer": "3"}\n').problems[1].gold == "3"
+    assert [p.gold for p in load("m.jsonl", good + b'{"problem": "x", "answer": [4]}').problems] == ["2", "4"]
+    for name, data, message in (
+        ("b.jsonl", good + b'{"problem": "1+', r"b\.jsonl, line 2: not JSON"),
+        ("c.jsonl", good + b'{"problem": "\xff"}', r"c\.jsonl, line 2: not UTF-8"),
+        ("d.jsonl", good + b"[1]", r"d\.jsonl, line 2: not a JSON object"),
+        ("e.jsonl", b'{"question": "q", "answer": 1}', r"no column 'problem'\n  it has: question, answer"),
+        ("f.jsonl", b"", "has no usable row"),
+        ("g.csv", b"problem,answer\n\xff,1\n", r"g\.csv is not UTF-8: .* at byte 15"),
+        ("h.csv", b"question,answer\n1,1\n", "no column 'problem'"),
+        ("i.parquet", b"PAR1 half a file", r"i\.parquet cannot be read"),
+        ("j.txt", b"x", r"not a \.parquet, \.jsonl, \.csv file"),
+    ):
+        with pytest.raises(TinaError, match=message):
+            load(name, data)
+    assert load("k.csv", b'problem,answer\n"1,000 + 1?",025\n').problems[0].gold == "025"
+
+
+def test_a_plan_says_when_a_set_has_not_the_published_number_of_rows(hub, tina, tmp_path):
+    hub("GAIR/LIMR", "train.parquet", [{"prompt": f"What is {i}?", "answer": str(i)} for i in range(40)])
+    words = ("run", "--dataset", "limr", "--bench", "arithmetic-heldout", "--model", "tina-nano", "--dry-run")
+    done = tina(*words, env={"TINA_MIRROR": str(tmp_path / "mirror")})
+    assert "limr has 40 rows here; 1389 are published" in done.stdout
+
+
+def test_an_audit_counts_and_shows_what_is_wrong(tina, tmp_path):
+    rows = [("What is 1+1?", "2"), ("What is 1+1?", "3"), ("What is 1+2?", "3"), ("What is  1+2?", "3.0"),
+            ("Draw [asy] draw(); [/asy]", "\\sqrt{2}"), ("Что?", "5\\%"), ("<script>", "\\div")]  # fmt: skip
+    (tmp_path / "mine.jsonl").write_text(
+        "".join(json.dumps({"problem": p, "answer": g}) + "\n" for p, g in rows)
+    )
+    done = tina(
+        "data", "audit", "jsonl:mine.jsonl", "--json", "--page", "mine.html", "--quarantine", "q.parquet"
+    )
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["usable"], found["duplicates"], found["repeated"]) == (7, 6, 2, 1)
+    assert [c["golds"] for c in found["contradictions"]] == [["2", "3"]]
+    assert found["drawings"] == 1
+    assert found["scripts"] == {"Latin": 6, "Cyrillic": 1}
+    assert found["kinds"] == {"number": 4, "expression": 1, "percent": 1}
+    page = (tmp_path / "mine.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "<script>" not in page
+    assert pq.read_table(tmp_path / "q.parquet").num_rows == 1
+    assert "duplicated problems" in tina("data", "audit", "jsonl:mine.jsonl").stdout
 
 
 def test_openthoughts_and_openr1_and_open_s1_rows_of_their_shape_load(hub):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -218,3 +219,50 @@ def test_limr_with_drgrpo_on_the_real_model_ends_in_a_leaderboard_row(tina, mirr
     (base, trained) = json.loads(tina("leaderboard", "--json").stdout)
     assert base["benchmark"] == trained["benchmark"] == "aime24"
     assert base["problems"] == "2/30"
+
+
+SHAPES = {
+    "openr1": ("open-r1/OpenR1-Math-220k/default/train-00000-of-00001.parquet",
+               {"answer": "{gold}", "solution": "s", "generations": ["long", "long"]}),
+    "openthoughts": ("bethgelab/CuratedThoughts/OpenThoughts-114k-math-default/train.parquet",
+                     {"solution": "so $\\boxed{gold}$", "messages": [{"role": "user", "content": "x"}]}),
+    "open-s1": ("knoveleng/open-s1/data/train-00000-of-00001.parquet",
+                {"answer": "$\\boxed{gold}$", "solution": "s", "source": "x"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["limr", "deepscaler", "still3", "open-rs", *SHAPES])
+def test_each_of_the_seven_datasets_goes_from_a_mirror_into_training(name, tina, tmp_path, request):
+    folders = tmp_path / "mirror"
+    if name in SHAPES:
+        file, columns = SHAPES[name]
+        filled = [json.dumps({"problem": f"What is {n} plus 1?", **columns}) for n in range(60)]
+        rows = [json.loads(t.replace("{gold}", f"{{{n + 1}}}" if "boxed" in t else str(n + 1)))
+                for n, t in enumerate(filled)]  # fmt: skip
+        (folders / file).parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows), folders / file)
+    else:
+        folders = request.getfixturevalue("mirror")
+    words = [
+        "run",
+        "--dataset",
+        name,
+        "--model",
+        "tina-nano",
+        "--bench",
+        "arithmetic-heldout",
+        "--limit",
+        "2",
+    ]
+    words += ["--samples", "1", "--max-steps", "1", "--max-new-tokens", "16", "--rows", "200"]
+    words += ["--set", "train.group=4", "--set", "train.batch=4", "--set", "train.accumulate=1"]
+    done = tina(*words, env={"TINA_MIRROR": str(folders)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = the_run()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert len(manifest["dataset"]["fingerprint"]) == 16
+    assert len(metrics(run)) == 1
+    left_out = sum(manifest["dataset"]["left_out"].values())
+    quarantine = run / "quarantine.parquet"
+    assert left_out == (pq.read_table(quarantine).num_rows if quarantine.exists() else 0)

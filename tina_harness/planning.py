@@ -117,6 +117,9 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     model = choose_model(config.model, registry, hardware, notes)
     folder, model_origin = locate(model, registry)
     loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit)
+    rows = len(loaded.problems) + len(loaded.set_aside)
+    if dataset.expected_rows and config.limit is None and rows != dataset.expected_rows:
+        notes.append(f"{dataset.name} has {rows} rows here; {dataset.expected_rows} are published")
     tokenizer = ChatTokenizer(folder)
     system = template_text(registry.catalogue, dataset.system if config.system is None else config.system)
     conversations = [messages(p.problem, system) for p in loaded.problems]

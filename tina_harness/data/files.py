@@ -68,12 +68,19 @@ def _column(values: list[Any]) -> Any:
 
     kinds = {type(v) for v in values if v is not None}
     if len(kinds) > 1 or kinds & {bool}:
-        values = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+        values = [_text(v) for v in values]
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-        texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+        texts = [_text(v) for v in values]
         return pa.array([t if t is None else t.encode("utf-8", "replace").decode() for t in texts])
+
+
+def _text(value: Any) -> str | None:
+    """A cell of a column that mixes types; a list of one is its item."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _csv(path: Path, columns: Sequence[str]) -> Any:

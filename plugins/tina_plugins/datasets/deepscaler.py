@@ -13,5 +13,6 @@ def tina_datasets():
         split="train",
         system="think-answer",
         preset="tina-deepscaler",
+        license="MIT",
         expected_rows=40_315,
     )

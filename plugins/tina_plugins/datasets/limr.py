@@ -14,5 +14,6 @@ def tina_datasets():
         problem="prompt",
         system="think-answer",
         preset="tina-limr",
+        license="see its page on the hub",
         expected_rows=1_389,
     )

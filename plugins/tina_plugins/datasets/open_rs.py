@@ -13,5 +13,6 @@ def tina_datasets():
         split="train",
         system="think-boxed",
         preset="tina-open-rs3",
+        license="MIT",
         expected_rows=7_000,
     )

@@ -14,5 +14,6 @@ def tina_datasets():
         split="train",
         system="think-answer",
         preset="tina-openr1",
+        license="Apache-2.0",
         expected_rows=93_733,
     )

@@ -31,5 +31,6 @@ def tina_datasets():
         columns=("problem", "solution", "messages"),
         system="think-answer",
         preset="tina-openthoughts",
+        license="see its page on the hub",
         expected_rows=66_120,
     )

@@ -14,5 +14,6 @@ def tina_datasets():
         problem="question",
         system="think-answer",
         preset="tina-still3",
+        license="see its page on the hub",
         expected_rows=29_925,
     )
