@@ -1,5 +1,8 @@
 """Scores, their intervals, and samples that do not depend on their batch."""
 
+import itertools
+import math
+import random
 import statistics
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from tina_harness import Sampling
 from tina_harness.evaluation import bootstrap_mean
 from tina_harness.evaluation.evaluate import sample_seed
+from tina_harness.evaluation.statistics import compare, majority, pass_at_k
 from tina_harness.grading import Grader, Item, extract
 from tina_plugins.engines import transformers as engine
 from tina_plugins.models.nano import folder
@@ -28,6 +32,66 @@ def test_no_spread_is_not_certainty():
     assert bootstrap_mean([1.0]) == (1.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="no problems"):
         bootstrap_mean([])
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one():
+    for n, c, k in [(5, 2, 1), (5, 2, 3), (6, 0, 4), (6, 6, 2), (7, 3, 7), (8, 1, 5)]:
+        draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
+        assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+    assert pass_at_k(10_000, 5000, 100) == pytest.approx(1 - math.comb(5000, 100) / math.comb(10_000, 100))
+    for n, c, k in [(4, 5, 1), (4, 1, 5), (4, 1, 0), (4, -1, 1)]:
+        with pytest.raises(ValueError, match="pass@"):
+            pass_at_k(n, c, k)
+
+
+def test_the_majority_is_of_answers_that_say_the_same():
+    def same(one, other):
+        return float(eval(one)) == float(eval(other))
+
+    assert majority(["1/2", "0.5", "3"], [True, True, False], same) == 1.0
+    assert majority(["1/2", "3", "3.0"], [True, False, False], same) == 0.0
+    assert majority(["1", "2"], [True, False], same) == 0.5
+    assert majority([None, None, "4"], [False, False, True], same) == 1.0
+    assert majority([None], [False], same) == 0.0
+    assert majority(["1"], [None], same) is None
+
+
+def test_a_comparison_is_paired_and_its_p_value_that_of_all_sign_flips():
+    a = {str(i): 0.0 for i in range(6)}
+    b = {str(i): 1.0 if i < 5 else 0.0 for i in range(6)}
+    found = compare(a, b)
+    assert (found.a, found.b) == (0.0, pytest.approx(5 / 6))
+    assert found.p_value == pytest.approx(2 / 2**5)
+    assert found.difference.low <= found.difference.mean <= found.difference.high
+    assert compare(b, a).difference.mean == pytest.approx(-5 / 6)
+    assert compare(a, a).p_value == 1.0
+    assert compare(a, a).problems_needed is None
+    assert "cannot tell them apart" in compare(a, a).verdict
+    with pytest.raises(ValueError, match="no problem in common"):
+        compare(a, {"x": 1.0})
+
+
+def test_a_comparison_tells_real_differences_and_not_noise():
+    chosen = random.Random(1)
+    base = {str(i): chosen.random() for i in range(300)}
+    better = {p: min(1.0, s + 0.1 + 0.2 * (chosen.random() - 0.5)) for p, s in base.items()}
+    assert "B is better" in compare(base, better).verdict
+    assert "A is better" in compare(better, base).verdict
+    false = 0
+    for trial in range(200):
+        noise = random.Random(trial)
+        one = {str(i): float(noise.random() < 0.5) for i in range(40)}
+        other = {str(i): float(noise.random() < 0.5) for i in range(40)}
+        false += compare(one, other, resamples=500).p_value < 0.05
+    assert false <= 20  # 5% of 200 is 10, and 20 is three standard deviations above
+
+
+def test_the_problems_needed_are_those_of_the_power_formula():
+    a = {str(i): 0.0 for i in range(100)}
+    b = {str(i): 1.0 if i < 10 else (-1.0 if i < 14 else 0.0) for i in range(100)}
+    found = compare(a, b)
+    variance = statistics.variance(b.values())
+    assert found.problems_needed == round((1.959964 + 0.841621) ** 2 * variance / 0.06**2)
 
 
 def test_seeds_of_samples_are_all_different_and_fixed():
