@@ -94,6 +94,7 @@ class EvalConfig(_Table):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus sampling")
     max_new_tokens: Positive | None = Field(None, description="longest completion; none: the benchmark's")
     limit: Positive | None = Field(None, description="only the first problems of each benchmark")
+    cache: bool = Field(True, description="use samples and results that are here already")
 
 
 class RunConfig(_Table):

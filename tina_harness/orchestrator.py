@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
+import json
 import math
 import os
 import signal
@@ -26,7 +28,7 @@ from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, step_line
 from tina_harness.reporting.tables import as_table, score_rows
 from tina_harness.runs import Run
-from tina_harness.specs import Benchmark, Engine, Model, Sampling
+from tina_harness.specs import Benchmark, Completion, Engine, EngineSession, Model, Sampling
 
 
 class Interrupted(Exception):
@@ -196,28 +198,78 @@ def evaluate_all(
     run: Run, plan: Plan | Evaluation, subjects: Sequence[Any], registry: Registry, console: Console
 ) -> None:
     """Every subject on every benchmark, in one engine load. Results that exist are not computed again."""
+    from tina_harness.data.mirror import digest
     from tina_harness.evaluation import evaluate
-    from tina_harness.evaluation.evaluate import folder_name
+    from tina_harness.evaluation.evaluate import Progress, folder_name, result_key
+    from tina_harness.evaluation.samples import SampleStore, identity
     from tina_harness.grading import Grader
     from tina_harness.training.rewards import build_rewards
 
     config = plan.config
-    waiting = [
-        (subject, benchmark)
-        for benchmark in plan.benchmarks
-        for subject in subjects
-        if not (run.path / "evals" / folder_name(subject, benchmark.name) / "results.json").exists()
-    ]
-    if not waiting:
-        return
-    console.status("loading the evaluation engine ...")
     tokenizer = ChatTokenizer(plan.folder)
-    tasks = {b.name: _task(b, tokenizer, registry, config.eval.limit) for _, b in waiting}
+    tasks = {b.name: _task(b, tokenizer, registry, config.eval.limit) for b in plan.benchmarks}
+    new_tokens, longest = _room(plan, tasks, tokenizer, console)
+    rank = config.lora.r if any(s.adapter for s in subjects) else 0
+    sessions = _Sessions(plan, longest, rank, console)
+    rewards = build_rewards(config, registry)
+    try:
+        with Grader() as grader:
+            for benchmark, subject in itertools.product(plan.benchmarks, subjects):
+                task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
+                samples = config.eval.samples or benchmark.samples
+                sampling = Sampling(config.eval.temperature, config.eval.top_p, new_tokens[benchmark.name])
+                what = identity(plan.folder, subject.adapter, plan.engine, plan.dtype, sampling, digest)
+                store = SampleStore(run.path.parent / ".samples", what, console.say)
+                if not config.eval.cache:
+                    store.forget()
+                results = run.path / "evals" / folder_name(subject, benchmark.name) / "results.json"
+                if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
+                    continue
+                began = time.monotonic()
+
+                def progress(at: Progress, name: str = name, began: float = began) -> None:
+                    spent = max(time.monotonic() - began, 1e-9)
+                    left = spent / max(1, at.done - at.reused) * (at.total - at.done)
+                    score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
+                    console.status(
+                        f"{name}: {at.done}/{at.total} samples | {at.tokens / spent:.0f} tokens/s | "
+                        f"{clock(left)} left{score}",
+                        final=at.done == at.total,
+                    )
+
+                result = evaluate(
+                    run,
+                    subject,
+                    task,
+                    sessions.generate,
+                    store,
+                    grader,
+                    rewards,
+                    sampling=sampling,
+                    samples=samples,
+                    seed=config.seed,
+                    progress=progress,
+                )
+                if result["reused"]:
+                    total = len(task.problems) * samples
+                    console.say(
+                        f"{name}: {result['reused']} of {total} samples were here already (--no-cache)"
+                    )
+                for warning in registry.notify("tina_evaluated", run=run, result=result):
+                    console.say(warning)
+    finally:
+        sessions.close()
+
+
+def _room(
+    plan: Plan | Evaluation, tasks: Mapping[str, Any], tokenizer: ChatTokenizer, console: Console
+) -> tuple[dict[str, int], int]:
+    """(benchmark -> tokens that a completion may have, the longest sequence), within the model's context."""
     context = context_length(plan.folder) or math.inf
     prompt_tokens = {name: max(tokenizer.count(task.prompts)) for name, task in tasks.items()}
     new_tokens = {}
     for name, task in tasks.items():
-        wanted = config.eval.max_new_tokens or task.benchmark.max_new_tokens
+        wanted = plan.config.eval.max_new_tokens or task.benchmark.max_new_tokens
         new_tokens[name] = int(min(wanted, context - prompt_tokens[name]))
         if new_tokens[name] < wanted:
             console.say(f"{name}: completions are cut at {new_tokens[name]} tokens, what the context leaves")
@@ -227,45 +279,62 @@ def evaluate_all(
                 f"the model's context {context}",
                 "evaluate a model with a longer context on it",
             )
-    longest = max(prompt_tokens[name] + new_tokens[name] for name in tasks)
-    rank = config.lora.r if any(s.adapter for s, _ in waiting) else 0
-    session = plan.engine.open(plan.folder, plan.dtype, longest, rank)
-    rewards = build_rewards(config, registry)
-    try:
-        with Grader() as grader:
-            for subject, benchmark in waiting:
-                name = f"{subject.label} on {benchmark.name}"
-                began = time.monotonic()
+    return new_tokens, max((prompt_tokens[name] + new_tokens[name] for name in tasks), default=0)
 
-                def progress(done: int, total: int, tokens: int, name: str = name, t: float = began) -> None:
-                    spent = max(time.monotonic() - t, 1e-9)
-                    left = spent / done * (total - done)
-                    console.status(
-                        f"{name}: {done}/{total} samples | {tokens / spent:.0f} tokens/s | "
-                        f"{clock(left)} left",
-                        final=done == total,
-                    )
 
-                result = evaluate(
-                    run,
-                    subject,
-                    tasks[benchmark.name],
-                    session,
-                    grader,
-                    rewards,
-                    sampling=Sampling(
-                        config.eval.temperature,
-                        config.eval.top_p,
-                        new_tokens[benchmark.name],
-                    ),
-                    samples=config.eval.samples or benchmark.samples,
-                    seed=config.seed,
-                    progress=progress,
-                )
-                for warning in registry.notify("tina_evaluated", run=run, result=result):
-                    console.say(warning)
-    finally:
-        session.close()
+class _Sessions:
+    """The engine's session: opened when a sample is missing, and once more if it dies in the middle."""
+
+    def __init__(self, plan: Plan | Evaluation, longest: int, rank: int, console: Console) -> None:
+        self._plan, self._longest, self._rank = plan, longest, rank
+        self._engine, self._console = plan.engine.name, console
+        self._session: EngineSession | None = None
+        self._died = False
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
+    ) -> Iterator[tuple[int, Completion]]:
+        """As `EngineSession.generate`."""
+        waiting = list(range(len(prompts)))
+        while waiting:
+            if self._session is None:
+                self._console.status("loading the evaluation engine ...")
+                plan = self._plan
+                self._session = plan.engine.open(plan.folder, plan.dtype, self._longest, self._rank)
+            asked = list(waiting)
+            some = self._session.generate(
+                [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
+            )
+            try:
+                for place, completion in some:
+                    waiting.remove(asked[place])
+                    yield asked[place], completion
+            except TinaError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
+                if self._died:
+                    raise TinaError(
+                        f"the engine {self._engine} died twice, with {len(waiting)} samples to go: {reason}",
+                        "the finished samples are kept: the same command continues with the others",
+                    ) from error
+                self._died = True
+                self._console.say(f"the engine {self._engine} died and is started again: {reason}")
+                self.close()
+
+    def close(self) -> None:
+        """Free the memory."""
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(Exception):  # a dead engine may not close
+                session.close()
+
+
+def _has_key(path: Path, key: str) -> bool:
+    """Whether a results.json is there, and of the same samples and grading."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(json.loads(path.read_text(encoding="utf-8")).get("key") == key)
+    return False
 
 
 def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, limit: int | None) -> Any:

@@ -18,6 +18,8 @@ COMMANDS = {
     "run": ("run", "Train a model with LoRA and RL, evaluate it, and show the table."),
     "resume": ("resume", "Continue a run that was interrupted or killed."),
     "eval": ("eval", "Evaluate a model, or a checkpoint of a run, on benchmarks."),
+    "compare": ("compare", "Compare two evaluated models, problem by problem."),
+    "samples": ("samples", "Page through what a model wrote in an evaluation."),
     "data": ("data", "Audit datasets, and find what they share with benchmarks."),
     "grade": ("grade", "Grade answers against golds, and show how each verdict came about."),
     "list": ("list", "List what can be named: datasets, rewards, algorithms, ..."),

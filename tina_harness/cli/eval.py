@@ -20,9 +20,17 @@ from tina_harness.errors import TinaError
 @click.option("--limit", type=click.IntRange(1), help="The first problems only.")
 @click.option("--engine", type=Name("engine"), help="What samples [by hardware].")
 @click.option("--seed", type=int, help="Seed of the samples.")
+@click.option("--no-cache", is_flag=True, help="Sample again what is here already.")
 @runs_dir_option
 @json_option
-def command(subject: str, bench: tuple[str, ...], runs_dir: str | None, as_json: bool, **flags: Any) -> None:
+def command(
+    subject: str,
+    bench: tuple[str, ...],
+    no_cache: bool,
+    runs_dir: str | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Evaluate a model (name, hub id or folder), or a run's checkpoint, on benchmarks.
 
     RUN is an id, a unique prefix, a path or "latest"; RUN@STEP names a checkpoint, RUN the last one.
@@ -52,6 +60,8 @@ def command(subject: str, bench: tuple[str, ...], runs_dir: str | None, as_json:
         if value is not None:
             layers.set({"engine": "engine", "seed": "seed"}.get(key, f"eval.{key}"), value, f"--{key}")
     layers.set("bench", list(bench), "--bench")
+    if no_cache:
+        layers.set("eval.cache", False, "--no-cache")
     resolved = layers.resolve()
     name = subject if run is None else run.manifest()["model"]["name"]
     run = orchestrator.evaluate_model(

@@ -1,27 +1,30 @@
-"""One checkpoint on one benchmark: sample, grade, score, write."""
+"""One checkpoint on one benchmark: sample, grade beside it, score, write."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tina_harness.evaluation.statistics import bootstrap_mean
-from tina_harness.grading import Grader, Item
+from tina_harness.evaluation.samples import SampleStore
+from tina_harness.evaluation.statistics import bootstrap_mean, majority, pass_at_k
+from tina_harness.grading import Grader, Item, Verdict, rules
 from tina_harness.runs import Run, now, write_json
 from tina_harness.specs import (
     Benchmark,
     Completion,
-    EngineSession,
     Problem,
     RewardContext,
     RewardFunction,
     Sampling,
 )
+
+Sampler = Callable[[Sequence[str], Sequence[int], Sampling, "Path | None"], Iterator[tuple[int, Completion]]]
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Sample:
-    """One finished sample, before grading."""
+    """One finished sample, before grading. seconds: since the sampling began; 0 for a reused one."""
 
     problem: Problem
     index: int
     seed: int
     prompt: str
     completion: Completion
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task is. score: Pass@1 of what was graded so far, None before."""
+
+    done: int
+    total: int
+    reused: int
+    tokens: int
+    score: float | None
 
 
 def sample_seed(seed: int, problem: str, index: int) -> int:
@@ -70,40 +85,44 @@ def evaluate(
     run: Run,
     subject: Subject,
     task: Task,
-    session: EngineSession,
+    sampler: Sampler,
+    store: SampleStore,
     grader: Grader,
     rewards: Mapping[str, RewardFunction],
     *,
     sampling: Sampling,
     samples: int,
     seed: int,
-    progress: Callable[[int, int, int], None] = lambda done, total, tokens: None,
+    progress: Callable[[Progress], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Score a subject on a task and write `evals/<checkpoint>-<benchmark>/`.
 
-    rewards: the run's reward functions, measured on the same samples. Returns the `results.json`.
+    sampler: (prompts, seeds, sampling, adapter) -> (index, completion) pairs, as they finish; it is not
+    called where every sample is in the store. rewards: the run's reward functions, measured on the same
+    samples. Returns the `results.json`.
     """
     start = time.monotonic()
-    finished = _sample(task, subject, session, sampling, samples, seed, progress)
-    seconds = time.monotonic() - start
-    graded = [_as_graded(s) for s in finished]
-    verdicts = grader.grade(
-        Item(s.problem.gold, text, s.problem.kind, task.benchmark.answer_policy, s.problem.problem)
-        for s, text in zip(finished, graded, strict=True)
+    finished, verdicts, reused = _sample(
+        task, subject, sampler, store, grader, sampling, samples, seed, progress
     )
+    seconds = time.monotonic() - start
     grader.check()
+    graded = [_as_graded(s) for s in finished]
     correct = [v.correct for v in verdicts]
     known = [float(c) for c in correct if c is not None]
-    per_problem = _by_problem(finished, correct)
+    by_problem = _by_problem(finished, verdicts)
+    per_problem = {p: sum(v) / len(v) for p, (v, _) in by_problem.items()}
     result: dict[str, Any] = {
         "run": run.id,
         "checkpoint": f"step {subject.step}" if subject.step is not None else "base",
         "label": subject.label,
         "model": subject.model,
         "benchmark": task.benchmark.name,
+        "key": result_key(task, store, samples, seed),
         "problems": len(task.problems),
         "problems_of": task.benchmark.expected_rows,
         "samples": samples,
+        "reused": reused,
         "not_gradable": len(correct) - len(known),
         "verdicts": dict(Counter(v.outcome for v in verdicts)),
         "answer_policy": task.benchmark.answer_policy,
@@ -121,33 +140,77 @@ def evaluate(
     score = bootstrap_mean(list(per_problem.values())) if per_problem else None
     result["pass@1"] = score.mean if score else None
     result["ci95"] = [score.low, score.high] if score else None
+    result |= _of_several(by_problem, samples)
     result["rewards"] = _measure(rewards, graded, finished, verdicts, sampling.max_new_tokens)
     _write(run, subject, task.benchmark, result, finished, verdicts)
     return result
 
 
+def result_key(task: Task, store: SampleStore, samples: int, seed: int) -> str:
+    """What a result depends on: the samples, the problems and golds, and how they are graded."""
+    benchmark = task.benchmark
+    parts = (store.key, task.fingerprint, samples, seed, benchmark.prompt, benchmark.answer_policy)
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
 def _sample(
     task: Task,
     subject: Subject,
-    session: EngineSession,
+    sampler: Sampler,
+    store: SampleStore,
+    grader: Grader,
     sampling: Sampling,
     samples: int,
     seed: int,
-    progress: Callable[[int, int, int], None],
-) -> list[Sample]:
+    progress: Callable[[Progress], None],
+) -> tuple[list[Sample], list[Verdict], int]:
+    """The samples in order, their verdicts (graded beside the sampling), and how many were in the store."""
     wanted = [
         (p, i, sample_seed(seed, p.id, i), prompt)
         for p, prompt in zip(task.problems, task.prompts, strict=True)
         for i in range(samples)
     ]
-    done: dict[int, Completion] = {}
+    done: dict[int, Sample] = {}
+    verdicts: dict[int, Future[Verdict]] = {}
+    start = time.monotonic()
     tokens = 0
-    seeds = [w[2] for w in wanted]
-    for index, completion in session.generate([w[3] for w in wanted], seeds, sampling, subject.adapter):
-        done[index] = completion
-        tokens += completion.tokens
-        progress(len(done), len(wanted), tokens)
-    return [Sample(p, i, s, prompt, done[n]) for n, (p, i, s, prompt) in enumerate(wanted)]
+    ungraded: deque[Future[Verdict]] = deque()
+    right: list[bool] = []
+    with ThreadPoolExecutor(2, thread_name_prefix="grading") as beside:
+
+        def finish(number: int, completion: Completion, seconds: float) -> None:
+            problem, index, seed_, prompt = wanted[number]
+            sample = Sample(problem, index, seed_, prompt, completion, seconds)
+            item = Item(
+                problem.gold,
+                _as_graded(sample),
+                problem.kind,
+                task.benchmark.answer_policy,
+                problem.problem,
+            )
+            done[number] = sample
+            verdicts[number] = beside.submit(lambda: grader.grade([item])[0])
+            ungraded.append(verdicts[number])
+
+        for number, (_, _, seed_, prompt) in enumerate(wanted):
+            if (known := store.get(prompt, seed_)) is not None:
+                finish(number, known, 0.0)
+        reused = len(done)
+        missing = [n for n in range(len(wanted)) if n not in done]
+        if missing:
+            texts, seeds = [wanted[n][3] for n in missing], [wanted[n][2] for n in missing]
+            for place, completion in sampler(texts, seeds, sampling, subject.adapter):
+                number = missing[place]
+                store.add(texts[place], seeds[place], completion)
+                finish(number, completion, round(time.monotonic() - start, 3))
+                tokens += completion.tokens
+                while ungraded and ungraded[0].done():
+                    verdict = ungraded.popleft().result()
+                    right += [] if verdict.correct is None else [verdict.correct]
+                score = sum(right) / len(right) if right else None
+                progress(Progress(len(done), len(wanted), reused, tokens, score))
+        numbers = range(len(wanted))
+        return [done[n] for n in numbers], [verdicts[n].result() for n in numbers], reused
 
 
 def _as_graded(sample: Sample) -> str:
@@ -156,13 +219,38 @@ def _as_graded(sample: Sample) -> str:
     return f"<think>{sample.completion.text}" if opened else sample.completion.text
 
 
-def _by_problem(finished: Sequence[Sample], correct: Sequence[bool | None]) -> dict[str, float]:
-    """Mean correctness of each problem's gradable samples."""
-    by_problem: dict[str, list[float]] = {}
-    for sample, right in zip(finished, correct, strict=True):
-        if right is not None:
-            by_problem.setdefault(sample.problem.id, []).append(float(right))
-    return {key: sum(values) / len(values) for key, values in by_problem.items()}
+def _by_problem(
+    finished: Sequence[Sample], verdicts: Sequence[Verdict]
+) -> dict[str, tuple[list[float], list[str | None]]]:
+    """Of each problem with gradable samples: their correctness and their answers."""
+    found: dict[str, tuple[list[float], list[str | None]]] = {}
+    for sample, verdict in zip(finished, verdicts, strict=True):
+        if verdict.correct is not None:
+            right, answers = found.setdefault(sample.problem.id, ([], []))
+            right.append(float(verdict.correct))
+            answers.append(verdict.answer)
+    return found
+
+
+def _of_several(
+    by_problem: Mapping[str, tuple[list[float], list[str | None]]], samples: int
+) -> dict[str, float]:
+    """pass@k for k = 2, 4, 8, ... and maj@n, with more than one sample a problem."""
+    found: dict[str, float] = {}
+    if samples < 2 or not by_problem:
+        return found
+    k = 2
+    while k <= min(len(right) for right, _ in by_problem.values()):
+        values = [pass_at_k(len(right), int(sum(right)), k) for right, _ in by_problem.values()]
+        found[f"pass@{k}"] = sum(values) / len(values)
+        k *= 2
+    votes = [
+        majority(answers, [bool(r) for r in right], lambda a, b: rules.compare(a, b).same)
+        for right, answers in by_problem.values()
+    ]
+    counted = [v for v in votes if v is not None]
+    found[f"maj@{samples}"] = sum(counted) / len(counted)
+    return found
 
 
 def _measure(
@@ -211,6 +299,7 @@ def _write(
             "completion": s.completion.text,
             "tokens": s.completion.tokens,
             "stop_reason": s.completion.stop_reason,
+            "seconds": s.seconds,
             "seed": s.seed,
             "gold": s.problem.gold,
             "answer": v.answer,

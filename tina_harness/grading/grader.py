@@ -138,7 +138,8 @@ class Grader:
         keys = dict.fromkeys(key for plan in plans if isinstance(plan, _Pending) for key in plan.keys)
         known = self._compare(list(keys))
         verdicts = [plan if isinstance(plan, Verdict) else _combined(plan, known) for plan in plans]
-        self.counts.update(v.outcome for v in verdicts)
+        with self._lock:
+            self.counts.update(v.outcome for v in verdicts)
         return verdicts
 
     def _compare(self, keys: Sequence[_Key]) -> dict[_Key, Verdict]:
