@@ -148,3 +148,46 @@ def test_a_gated_or_missing_repository_is_said_without_the_token(hub):
     out, err = ask(LOAD.format(repo="me/absent", pins={}))
     assert "'me/absent' could not be loaded from the hub" in out, err
     assert "hf_secret" not in out + err
+
+
+def test_a_mirror_made_from_the_hub_holds_the_pinned_revision_and_gives_the_same_fingerprint(hub, tmp_path):
+    ask, asked = hub
+    from_hub, err = ask(LOAD.format(repo="me/mine", pins={"me/mine": PINNED}).replace(
+        "loaded.origin)", "loaded.fingerprint)"))  # fmt: skip
+    copy = (
+        "from pathlib import Path\n"
+        "from tina_harness.data import hub, mirror\n"
+        f"to = Path({str(tmp_path)!r}, 'copy')\n"
+        f"done = hub.download('me/mine', 'dataset', '{PINNED}', mirror.DATA_FILES, to)\n"
+        "print(done.files, done.fetched, done.revision)"
+    )  # fmt: skip
+    out, err = ask(copy)
+    assert out == f"1 1 {PINNED}", err
+    load = LOAD.format(repo="me/mine", pins={}).replace("loaded.origin)", "loaded.fingerprint)")
+    mirrored, err = ask(f"import os; os.environ['TINA_MIRROR'] = {str(tmp_path / 'copy')!r}\n" + load)
+    assert mirrored == from_hub, err
+    assert PINNED in mirrored
+    model = copy.replace("me/mine", "me/nano").replace("'dataset'", "'model'").replace(
+        "mirror.DATA_FILES", "hub.MODEL_FILES")  # fmt: skip
+    out, err = ask(model)
+    assert out.endswith(PINNED), err
+    assert (tmp_path / "copy" / "me" / "nano" / "tina-mirror.json").exists()
+    before = sum("resolve" in line and line.startswith("GET") for line in asked)
+    out, err = ask(model)
+    assert " 0 " in out, err
+    assert sum("resolve" in line and line.startswith("GET") for line in asked) == before
+
+
+def test_a_gated_repository_cannot_be_mirrored_and_says_how_to_get_access(hub, tmp_path):
+    ask, _ = hub
+    code = (
+        "from pathlib import Path\n"
+        "from tina_harness import TinaError\n"
+        "from tina_harness.data import hub, mirror\n"
+        "try:\n"
+        f"    hub.download('me/gated', 'dataset', '', mirror.DATA_FILES, Path({str(tmp_path)!r}))\n"
+        "except TinaError as error:\n"
+        "    print(error)"
+    )
+    out, err = ask(code)
+    assert "hf auth login" in out, err
