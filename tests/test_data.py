@@ -10,6 +10,7 @@ import pytest
 from tina_harness import Benchmark, Dataset, TinaError, registry
 from tina_harness.data import ChatTokenizer, load_problems, messages, write_quarantine
 from tina_harness.data.load import problem_id, unwrap
+from tina_harness.grading import Grader, Item
 from tina_plugins.arithmetic import is_heldout, problems
 from tina_plugins.benchmarks import gpqa
 from tina_plugins.models.nano import folder
@@ -262,7 +263,11 @@ def test_every_name_with_real_rows_loads_them(mirror):
         assert len(loaded.set_aside) < 5
     for name in ("aime24", "aime25", "amc23", "math500", "minerva"):
         benchmark = names.get(Benchmark, name)
-        assert len(load_problems(benchmark, {}).problems) == benchmark.expected_rows
+        problems = load_problems(benchmark, {}).problems
+        assert len(problems) == benchmark.expected_rows
+        with Grader() as grader:
+            verdicts = grader.grade([Item(p.gold, f"\\boxed{{{p.gold}}}", p.kind) for p in problems])
+        assert [(p.gold, v) for p, v in zip(problems, verdicts, strict=True) if not v.correct] == []
 
 
 def test_the_chat_template_and_the_counts_are_those_of_transformers():

@@ -680,12 +680,22 @@ def _letters(gold: str, answer: str) -> Ruling:
     return Ruling(letters[0] is not None and letters[0] == letters[1], "the option's letter")
 
 
+# What math-verify does not parse: an energy E_1 (Euler's number to it), the Sun's subscript, NumPy's names.
+_UNPARSED = (
+    (re.compile(r"(?<![a-zA-Z\\])[eE](?= ?_)"), r"\\mathcal{E}"),
+    (re.compile(r"_ ?\{? ?\\odot ?\}?"), "_{sun}"),
+    (re.compile(r"(?<![a-zA-Z])(?:np|math)\.(?=[a-z])"), r"\\"),
+)
+
+
 def for_math_verify(text: str) -> str:
     """The text as math-verify gets it: unwrapped, on one line, with each plus-minus written out."""
     if "\\boxed" in text or "\\fbox" in text:
         text = ", ".join(boxed(text)) or text
     text = " ".join(_unwrapped(re.sub(r"[\x00-\x1f\x7f]", " ", text)).split())
     text = re.sub(r"\s*(?:\\?%)+$", "", text) if text.endswith("%") else text
+    for spelling, meaning in _UNPARSED:
+        text = spelling.sub(meaning, text)
     if "\\pm" in text:
         items, brackets = split(text)
         opening, closing = {"{}": ("\\{", "\\}")}.get(brackets, (brackets[:1], brackets[1:]))
