@@ -215,3 +215,26 @@ def test_samples_are_shown_with_gold_answer_and_verdict_and_folded_thinking(tina
     assert "<think>" in tina("samples", evaluated[0], "--right", "--full").stdout
     assert "has no such samples" in tina("samples", evaluated[0], "--bench", "aime24").stderr
     assert os.path.exists("runs")
+
+
+@pytest.mark.slow
+def test_all_checkpoints_of_a_run_are_evaluated_in_one_load_and_the_best_is_found(tina):
+    done = tina(
+        "run", "--max-steps", "6", "--limit", "4", "--samples", "1", "--set", "train.save_every=3", "--json"
+    )
+    run = json.loads(done.stdout)["run"]
+    words = ("--bench", "arithmetic-heldout", "--limit", "10", "--samples", "2")
+    done = tina("eval", f"{run}@all", *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("loading the evaluation engine") == 1
+    results = json.loads(tina("eval", f"{run}@all", *words, "--json").stdout)
+    scores = {r["checkpoint"]: r["pass@1"] for r in results if r["checkpoint"] != "base"}
+    assert set(scores) == {"step 3", "step 6"}
+    best = max(scores, key=lambda c: (scores[c], -int(c.split()[1])))
+    again = tina("eval", f"{run}@best", *words, "--no-cache")
+    assert f"{best.split()[1]} " in again.stdout
+    assert again.stdout.count("20/20 samples") == 1
+    assert tina("eval", f"{run}@base", *words).returncode == 0
+    done = tina("eval", f"{run}@4", *words)
+    assert "has no checkpoint '4'" in done.stderr
+    assert "it has steps 3, 6; or all, best, base" in done.stderr

@@ -355,10 +355,10 @@ def evaluate_model(
     *,
     model: Model,
     run: Run | None,
-    step: int | None,
+    steps: Sequence[int | None],
     resolved: Resolved,
 ) -> Run:
-    """`tina eval`: a model, or a checkpoint of a run, on benchmarks."""
+    """`tina eval`: a model, or checkpoints of a run (None: its base), on benchmarks, in one engine load."""
     from tina_harness.evaluation import Subject
 
     config = resolved.config
@@ -384,15 +384,12 @@ def evaluate_model(
         subjects = [Subject(model.name, model.name, None, None)]
     else:
         found = dict(run.checkpoints())
-        if step is not None and step not in found:
-            raise TinaError(
-                f"{run.id} has no checkpoint at step {step}", f"it has: {sorted(found) or 'none'}"
-            )
         trained = f"{model.name} + {_adapter_label(run)}"
         subjects = [
-            Subject(trained, model.name, found[step], step)
-            if step is not None
-            else Subject(model.name, model.name, None, None)
+            Subject(model.name, model.name, None, None)
+            if step is None
+            else Subject(trained, model.name, found[step], step)
+            for step in steps
         ]
     before = run.manifest()["status"]
     with run.locked(), _libraries(console, run), run.timed("evaluation"):

@@ -110,6 +110,10 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
     engine = choose_engine(config.engine, registry, hardware)
+    if engine.remote:
+        raise TinaError(
+            f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
+        )
     names = config.bench or list(dataset.benchmarks)
     benchmarks = tuple(registry.get(Benchmark, name) for name in names)
     if not config.rewards:
@@ -226,7 +230,7 @@ def choose_engine(name: str, registry: Registry, hardware: Hardware) -> Engine:
         if not _installed(engine):
             raise TinaError(f"engine '{name}' needs the package '{engine.requires}'", engine.install)
         return engine
-    fitting = [e for e in engines if _installed(e) and (hardware.gpu or not e.needs_gpu)]
+    fitting = [e for e in engines if _installed(e) and not e.remote and (hardware.gpu or not e.needs_gpu)]
     if not fitting:
         raise TinaError("no engine can run here", "'tina list engines' shows what each needs")
     return max(fitting, key=lambda e: e.needs_gpu)

@@ -252,6 +252,8 @@ class Engine(Spec):
     rollouts: `GRPOConfig` fields that make TRL sample rollouts with this engine.
     requires: the module that must be importable.
     needs_gpu: chosen automatically only where there is one.
+    remote: a server elsewhere, which evaluates only and is never chosen automatically; identity: what
+        its samples depend on besides the model folder.
     """
 
     kind: ClassVar[str] = "engine"
@@ -259,4 +261,6 @@ class Engine(Spec):
     rollouts: Mapping[str, Any] = MappingProxyType({})
     requires: str = ""
     needs_gpu: bool = False
+    remote: bool = False
+    identity: Callable[[], str] | None = None
     install: str = ""

@@ -11,7 +11,7 @@ from tina_harness.errors import TinaError
 
 
 @click.command()
-@click.argument("subject", metavar="MODEL|RUN[@STEP]", type=Name("model"))
+@click.argument("subject", metavar="MODEL|RUN[@STEP|@all|@best|@base]", type=Name("model"))
 @click.option("--bench", type=Name("benchmark"), multiple=True, required=True, help="May be repeated.")
 @click.option("--samples", type=click.IntRange(1), help="Completions per problem [the benchmark's].")
 @click.option("--temperature", type=click.FloatRange(0), help="0 is greedy [0.6].")
@@ -33,7 +33,13 @@ def command(
 ) -> None:
     """Evaluate a model (name, hub id or folder), or a run's checkpoint, on benchmarks.
 
-    RUN is an id, a unique prefix, a path or "latest"; RUN@STEP names a checkpoint, RUN the last one.
+    RUN is an id, a unique prefix, a path or "latest"; RUN@STEP names a checkpoint, RUN the last one,
+    RUN@all every one, RUN@base the model that it started from, and RUN@best the one with the highest
+    mean Pass@1 among those that were evaluated. One engine load serves all of them.
+
+    \b
+    Samples are kept as they finish, and used again where nothing that they depend on has changed:
+    after a kill, the same command goes on where it was.
 
     \b
     Examples:
@@ -50,7 +56,7 @@ def command(
     registry = load_registry()
     hardware = detect(registry.catalogue)
     parent = runs_root(runs_dir)
-    run, step = _find(subject, parent, registry)
+    run, steps = _find(subject, parent, registry)
     layers = Layers(registry)
     if run is None:
         layers.add({"dataset": "-", "algo": "-", "model": subject}, "command line")
@@ -70,7 +76,7 @@ def command(
         Console(to_stderr=as_json),
         model=planning.choose_model(name, registry, hardware),
         run=run,
-        step=step,
+        steps=steps,
         resolved=resolved,
     )
     results = [r for r in run.results() if r["benchmark"] in bench]
@@ -81,22 +87,45 @@ def command(
     click.echo(f"\nrun directory: {run.path}")
 
 
-def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, int | None]:
-    """(run, step) where the subject names a run, else (None, None): then it is a model."""
+def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | None]]:
+    """(run, its checkpoints; None: the base) where the subject names a run; (None, []) for a model."""
     from tina_harness import runs
 
-    reference, _, step = subject.partition("@")
+    reference, _, which = subject.partition("@")
     if subject in registry.entries["model"]:
-        return None, None
+        return None, []
     try:
         run = runs.find(reference, parent)
     except TinaError:
-        if step or reference == "latest" or reference[:8].isdigit():
+        if which or reference == "latest" or reference[:8].isdigit():
             raise
-        return None, None
-    steps = [s for s, _ in run.checkpoints()]
-    if step and not step.isdigit():
-        raise TinaError(f"'{subject}': '{step}' is not a step", f"it has checkpoints at {steps}")
-    if not step and not steps and run.manifest()["kind"] == "training":
+        return None, []
+    steps: list[int | None] = [s for s, _ in run.checkpoints()]
+    if which == "base" or (not which and not steps and run.manifest()["kind"] != "training"):
+        return run, [None]
+    if not steps:
         raise TinaError(f"{run.id} has no checkpoint yet", f"continue it with 'tina resume {run.id}'")
-    return run, int(step) if step else steps[-1] if steps else None
+    if which == "all":
+        return run, steps
+    if which == "best":
+        return run, [_best(run)]
+    if which and not (which.isdigit() and int(which) in steps):
+        there = ", ".join(map(str, steps))
+        raise TinaError(f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or all, best, base")
+    return run, [int(which)] if which else steps[-1:]
+
+
+def _best(run: Any) -> int:
+    """The checkpoint with the highest mean Pass@1 over the benchmarks that all evaluated ones share."""
+    scores: dict[str, dict[str, float]] = {}
+    for result in run.results():
+        if result["checkpoint"] != "base" and result["pass@1"] is not None:
+            scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = result["pass@1"]
+    shared = set.intersection(*(set(s) for s in scores.values())) if scores else set()
+    if not shared:
+        raise TinaError(
+            f"no checkpoints of {run.id} were evaluated on a benchmark in common",
+            f"tina eval {run.id}@all --bench NAME does it",
+        )
+    best = max(scores, key=lambda c: (sum(scores[c][b] for b in shared), -int(c.removeprefix("step "))))
+    return int(best.removeprefix("step "))

@@ -98,6 +98,7 @@ def identity(
         "adapter": adapters,
         "engine": engine.name,
         "version": version,
+        "server": engine.identity() if engine.identity else "",
         "dtype": dtype,
         "sampling": sampling._asdict(),
     }
