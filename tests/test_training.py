@@ -28,7 +28,7 @@ def start(*words):
 
 
 def the_run(parent="runs"):
-    (path,) = [p for p in Path(parent).iterdir() if p.is_dir()]
+    (path,) = [p for p in Path(parent).iterdir() if (p / "manifest.json").exists()]
     return path
 
 
