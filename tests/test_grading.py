@@ -399,11 +399,14 @@ def test_every_item_gets_its_verdict_while_workers_are_killed():
     expected = ["incorrect" if n % 2 else "correct" for n in range(1, 600)]
     done = threading.Event()
     killed = 0
+    began = time.monotonic()
     with Grader(workers=2, deadline_s=30) as grader:
+        grader.grade([Item("x + 1", "\\boxed{1 + x}"), Item("x + 2", "\\boxed{2 + x}")])
+        every = max(2, 2 * (time.monotonic() - began))  # a busy machine needs longer to start a worker
 
         def kill():
             nonlocal killed
-            while not done.wait(2):
+            while not done.wait(every):
                 for process in grader.processes():
                     try:
                         os.kill(process, signal.SIGKILL)

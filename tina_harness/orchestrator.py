@@ -228,7 +228,7 @@ def evaluate_all(
                 began = time.monotonic()
 
                 def progress(at: Progress, name: str = name, began: float = began) -> None:
-                    spent = max(time.monotonic() - began, 1e-9)
+                    spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
                     left = spent / max(1, at.done - at.reused) * (at.total - at.done)
                     score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
                     console.status(
@@ -283,13 +283,17 @@ def _room(
 
 
 class _Sessions:
-    """The engine's session: opened when a sample is missing, and once more if it dies in the middle."""
+    """The engine's session: opened when a sample is missing, and once more if it dies in the middle.
+
+    since: when it was loaded (monotonic seconds); 0 before.
+    """
 
     def __init__(self, plan: Plan | Evaluation, longest: int, rank: int, console: Console) -> None:
         self._plan, self._longest, self._rank = plan, longest, rank
         self._engine, self._console = plan.engine.name, console
         self._session: EngineSession | None = None
         self._died = False
+        self.since = 0.0
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
@@ -301,6 +305,7 @@ class _Sessions:
                 self._console.status("loading the evaluation engine ...")
                 plan = self._plan
                 self._session = plan.engine.open(plan.folder, plan.dtype, self._longest, self._rank)
+                self.since = time.monotonic()
             asked = list(waiting)
             some = self._session.generate(
                 [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter

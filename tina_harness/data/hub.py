@@ -60,12 +60,14 @@ def model_folder(repo: str, revision: str) -> tuple[Path, str]:
             raise TinaError(f"{folder} holds no model: config.json is missing")
         mirror.check(folder, sorted(str(p.relative_to(folder)) for p in folder.glob("*") if p.is_file()))
         return folder, f"mirror {folder}"
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    known = (RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError)
     try:
         path = snapshot_download(repo, revision=revision or None, allow_patterns=list(MODEL_FILES))
-    except (RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except known as error:  # httpx's own errors come through older hub clients
         raise _unreachable(repo, error) from error
     return Path(path), f"hub {repo}@{Path(path).name}"
 
@@ -74,12 +76,14 @@ def download(
     repo: str, kind: str, revision: str, patterns: Sequence[str], destination: Path
 ) -> mirror.Copied:
     """A repository's files from the hub into a mirror. Raises TinaError where the hub does not give them."""
+    from httpx import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return mirror.copy_from_hub(repo, kind, revision, patterns, destination)
     except (
         HfHubHTTPError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         ValueError,
@@ -171,12 +175,19 @@ def check_columns(there: Sequence[str], wanted: Sequence[str], where: str) -> No
 
 def _from_hub(repo: str, config: str | None, split: str, columns: Sequence[str], revision: str) -> Table:
     import datasets
+    from httpx import HTTPError
     from huggingface_hub.errors import HfHubHTTPError
 
     revision = revision or _newest(repo)
     try:
         rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
-    except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetNotFoundError) as error:
+    except (
+        OSError,
+        ValueError,
+        HfHubHTTPError,
+        HTTPError,
+        datasets.exceptions.DatasetNotFoundError,
+    ) as error:
         raise _unreachable(repo, error) from error
     check_columns(rows.column_names, columns, f"{repo} on the hub")
     arrow = rows.select_columns(list(columns)).with_format("arrow")[:]

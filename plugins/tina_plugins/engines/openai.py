@@ -6,10 +6,7 @@ http://host:8000/v1), OPENAI_API_KEY (sent, never stored or shown), TINA_OPENAI_
 calls the model; the first that it lists), TINA_OPENAI_CONCURRENCY (requests under way; 32).
 """
 
-import asyncio
 import os
-import queue
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,9 +25,15 @@ class Session:
     """A connection to a server. Adapters are served by their own model names."""
 
     def __init__(self, folder: Path, dtype: str, max_tokens: int, lora_rank: int) -> None:
+        import httpx
+
+        from tina_harness.evaluation.asynchronous import BackgroundLoop
+
         self.url = base_url()
         self.model = os.environ.get("TINA_OPENAI_MODEL", "") or self._first_model()
         self.concurrency = int(os.environ.get("TINA_OPENAI_CONCURRENCY", "32"))
+        self.client = httpx.AsyncClient(timeout=None, headers=_headers())
+        self.loop = BackgroundLoop()
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
@@ -42,55 +45,27 @@ class Session:
                 f"serve it there (vllm serve ... --lora-modules mine={adapter}), and evaluate the base model "
                 "with TINA_OPENAI_MODEL=mine",
             )
-        results: queue.Queue[tuple[int, Completion] | BaseException | None] = queue.Queue()
-        cancelled = threading.Event()
 
-        def work() -> None:
-            try:
-                asyncio.run(self._all(prompts, seeds, sampling, results, cancelled))
-                results.put(None)
-            except BaseException as error:
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]
-                results.put(error)
+        async def ask(index: int) -> Completion:
+            return await self._ask(
+                {
+                    "model": self.model,
+                    "prompt": prompts[index],
+                    "seed": seeds[index] % 2**31,
+                    "temperature": sampling.temperature,
+                    "top_p": sampling.top_p,
+                    "max_tokens": sampling.max_new_tokens,
+                }
+            )
 
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            while (result := results.get()) is not None:
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
-        finally:
-            cancelled.set()
+        yield from self.loop.as_finished(ask, len(prompts), self.concurrency)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Close the connections."""
+        self.loop.run(self.client.aclose())
+        self.loop.close()
 
-    async def _all(self, prompts, seeds, sampling, results, cancelled) -> None:
-        import httpx
-
-        waiting = list(range(len(prompts)))[::-1]
-        async with httpx.AsyncClient(timeout=None, headers=_headers()) as client:
-
-            async def one_after_the_other() -> None:
-                while waiting and not cancelled.is_set():
-                    index = waiting.pop()
-                    body = {
-                        "model": self.model,
-                        "prompt": prompts[index],
-                        "seed": seeds[index] % 2**31,
-                        "temperature": sampling.temperature,
-                        "top_p": sampling.top_p,
-                        "max_tokens": sampling.max_new_tokens,
-                    }
-                    results.put((index, await self._ask(client, body)))
-
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.concurrency, len(prompts))):
-                    group.create_task(one_after_the_other())
-
-    async def _ask(self, client, body) -> Completion:
+    async def _ask(self, body) -> Completion:
         """One completion; what may be better the next time is tried again, later and later."""
         import tenacity
 
@@ -101,18 +76,18 @@ class Session:
             reraise=True,
         )
         try:
-            return await retrying(self._once, client, body)
+            return await retrying(self._once, body)
         except Again as error:
             raise TinaError(
                 f"the server at {self.url} failed {ATTEMPTS} times: {error}",
                 "finished samples are kept: the same command continues with the others",
             ) from error
 
-    async def _once(self, client, body) -> Completion:
+    async def _once(self, body) -> Completion:
         import httpx
 
         try:
-            answer = await client.post(f"{self.url}/completions", json=body)
+            answer = await self.client.post(f"{self.url}/completions", json=body)
         except httpx.HTTPError as error:
             raise Again(f"{type(error).__name__} {error}".strip()) from error
         if answer.status_code in RETRIED:
