@@ -22,7 +22,7 @@ from tina_harness.data import ChatTokenizer, load_problems, messages, write_quar
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import RunError, TinaError
 from tina_harness.hardware import Hardware, detect
-from tina_harness.planning import Plan, choose_engine, describe, dtype, locate, prepare
+from tina_harness.planning import Plan, choose_benchmark, choose_engine, describe, dtype, locate, prepare
 from tina_harness.provenance import environment, manifest_of
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, step_line
@@ -349,7 +349,8 @@ def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, li
     loaded = load_problems(benchmark, registry.catalogue, limit=limit)
     user = template_text(registry.catalogue, benchmark.prompt)
     system = template_text(registry.catalogue, benchmark.system)
-    prompts = [tokenizer.render(messages(p.problem, system, user)) for p in loaded.problems]
+    turns = benchmark.conversation or (lambda p: messages(p.problem, system, user))
+    prompts = [tokenizer.render(turns(p)) for p in loaded.problems]
     return Task(benchmark, loaded.problems, prompts, loaded.origin, loaded.revision, loaded.fingerprint)
 
 
@@ -373,7 +374,7 @@ def evaluate_model(
         config=config,
         folder=folder,
         engine=choose_engine(config.engine, registry, hardware),
-        benchmarks=tuple(registry.get(Benchmark, b) for b in config.bench),
+        benchmarks=tuple(choose_benchmark(b, registry) for b in config.bench),
         hardware=hardware,
         dtype=dtype(config.dtype, hardware),
     )

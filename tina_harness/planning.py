@@ -115,7 +115,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
             f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
         )
     names = config.bench or list(dataset.benchmarks)
-    benchmarks = tuple(registry.get(Benchmark, name) for name in names)
+    benchmarks = tuple(choose_benchmark(name, registry) for name in names)
     if not config.rewards:
         raise TinaError("the run has no rewards", "add one with --set rewards.accuracy.weight=1")
     model = choose_model(config.model, registry, hardware, notes)
@@ -220,6 +220,15 @@ def benchmark_overlap(
     report = find_overlap([p.problem for p in loaded.problems], texts)
     cache.write(key, report.as_dict())
     return report
+
+
+def choose_benchmark(name: str, registry: Registry) -> Benchmark:
+    """A registry name, or lighteval:NAME, a task of an installed lighteval."""
+    if name.startswith("lighteval:"):
+        from tina_harness import lighteval_tasks
+
+        return lighteval_tasks.benchmark(name.removeprefix("lighteval:"))
+    return registry.get(Benchmark, name)
 
 
 def choose_engine(name: str, registry: Registry, hardware: Hardware) -> Engine:

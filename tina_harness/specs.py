@@ -122,6 +122,9 @@ class Benchmark(RowSource):
     answer_kind: how golds compare: "math" tells it from the gold; "choice" is a letter; `tina grade
         --help` lists the others.
     answer_policy: what counts as the answer of a completion, a name in `grading.POLICIES`.
+    conversation: the turns that a model is given for a problem, in place of `prompt` and `system`.
+    score: for what is not an answer to grade: (problem, its completions) -> scores by name, the first of
+        which is reported, in place of Pass@1 by the grader.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -131,6 +134,8 @@ class Benchmark(RowSource):
     max_new_tokens: int = 32_768
     answer_kind: str = "math"
     answer_policy: str = "tina"
+    conversation: Callable[[Problem], Sequence[dict[str, str]]] | None = None
+    score: Callable[[Problem, Sequence[str]], Mapping[str, float]] | None = None
 
 
 class Problem(NamedTuple):

@@ -24,6 +24,7 @@ COMMANDS = {
     "grade": ("grade", "Grade answers against golds, and show how each verdict came about."),
     "list": ("list", "List what can be named: datasets, rewards, algorithms, ..."),
     "show": ("show", "Show what a name is and where it came from."),
+    "export": ("export", "Write what is defined here for other tools, such as lighteval."),
     "mirror": ("mirror", "Copy datasets, benchmarks and models for a machine without network."),
     "runs": ("runs", "List the runs."),
     "leaderboard": ("leaderboard", "Rank everything that was evaluated, with intervals."),

@@ -77,7 +77,7 @@ def load_problems(
     for number, row in enumerate(rows):
         if limit is not None and len(problems) == limit:
             break
-        text, gold = _parse(spec, row)
+        text, gold = parse_row(spec, row)
         if not text.strip():
             set_aside.append(SetAside(number, "no problem text", text, gold or ""))
         elif gold is None or not gold.strip():
@@ -134,7 +134,8 @@ def _batches(table: Any) -> Iterable[Row]:
         yield from batch.to_pylist()
 
 
-def _parse(spec: RowSource, row: Row) -> tuple[str, str | None]:
+def parse_row(spec: RowSource, row: Row) -> tuple[str, str | None]:
+    """(problem, gold) of a row as a spec reads it; the gold is None where there is none."""
     if spec.parse is not None:
         return spec.parse(row)
     gold = row[spec.answer]

@@ -108,22 +108,31 @@ def evaluate(
     seconds = time.monotonic() - start
     grader.check()
     graded = [_as_graded(s) for s in finished]
-    correct = [v.correct for v in verdicts]
-    known = [float(c) for c in correct if c is not None]
-    by_problem = _by_problem(finished, verdicts)
+    by_problem = _by_problem(finished, verdicts) if verdicts else {}
     per_problem = {p: sum(v) / len(v) for p, (v, _) in by_problem.items()}
+    several = _of_several(by_problem, samples)
+    metric = "pass@1"
+    if task.benchmark.score is not None:
+        scores = _scores(task.benchmark.score, finished)
+        metric = next(iter(next(iter(scores.values()))))
+        per_problem = {p: s[metric] for p, s in scores.items()}
+        several = {
+            m: sum(s[m] for s in scores.values()) / len(scores) for m in scores[finished[0].problem.id]
+        }
+        verdicts = [_verdict(metric, per_problem[s.problem.id]) for s in finished]
     result: dict[str, Any] = {
         "run": run.id,
         "checkpoint": f"step {subject.step}" if subject.step is not None else "base",
         "label": subject.label,
         "model": subject.model,
         "benchmark": task.benchmark.name,
+        "metric": metric,
         "key": result_key(task, store, samples, seed),
         "problems": len(task.problems),
         "problems_of": task.benchmark.expected_rows,
         "samples": samples,
         "reused": reused,
-        "not_gradable": len(correct) - len(known),
+        "not_gradable": sum(v.correct is None for v in verdicts),
         "verdicts": dict(Counter(v.outcome for v in verdicts)),
         "answer_policy": task.benchmark.answer_policy,
         "sampling": sampling._asdict(),
@@ -140,7 +149,7 @@ def evaluate(
     score = bootstrap_mean(list(per_problem.values())) if per_problem else None
     result["pass@1"] = score.mean if score else None
     result["ci95"] = [score.low, score.high] if score else None
-    result |= _of_several(by_problem, samples)
+    result |= several
     result["rewards"] = _measure(rewards, graded, finished, verdicts, sampling.max_new_tokens)
     _write(run, subject, task.benchmark, result, finished, verdicts)
     return result
@@ -164,7 +173,10 @@ def _sample(
     seed: int,
     progress: Callable[[Progress], None],
 ) -> tuple[list[Sample], list[Verdict], int]:
-    """The samples in order, their verdicts (graded beside the sampling), and how many were in the store."""
+    """The samples in order, their verdicts (graded beside the sampling), and how many were in the store.
+
+    No verdicts where the benchmark scores its completions itself.
+    """
     wanted = [
         (p, i, sample_seed(seed, p.id, i), prompt)
         for p, prompt in zip(task.problems, task.prompts, strict=True)
@@ -189,8 +201,9 @@ def _sample(
                 problem.problem,
             )
             done[number] = sample
-            verdicts[number] = beside.submit(lambda: grader.grade([item])[0])
-            ungraded.append(verdicts[number])
+            if task.benchmark.score is None:
+                verdicts[number] = beside.submit(lambda: grader.grade([item])[0])
+                ungraded.append(verdicts[number])
 
         for number, (_, _, seed_, prompt) in enumerate(wanted):
             if (known := store.get(prompt, seed_)) is not None:
@@ -210,13 +223,28 @@ def _sample(
                 score = sum(right) / len(right) if right else None
                 progress(Progress(len(done), len(wanted), reused, tokens, score))
         numbers = range(len(wanted))
-        return [done[n] for n in numbers], [verdicts[n].result() for n in numbers], reused
+        return [done[n] for n in numbers], [verdicts[n].result() for n in numbers if n in verdicts], reused
 
 
 def _as_graded(sample: Sample) -> str:
     """The completion, with the `<think>` that the chat template may have put into the prompt."""
     opened = sample.prompt.rstrip().endswith("<think>")
     return f"<think>{sample.completion.text}" if opened else sample.completion.text
+
+
+def _scores(
+    score: Callable[[Problem, Sequence[str]], Mapping[str, float]], finished: Sequence[Sample]
+) -> dict[str, Mapping[str, float]]:
+    """Of each problem, what the benchmark's own scoring says."""
+    texts: dict[str, list[str]] = {}
+    for sample in finished:
+        texts.setdefault(sample.problem.id, []).append(_as_graded(sample))
+    return {s.problem.id: score(s.problem, texts[s.problem.id]) for s in finished if s.index == 0}
+
+
+def _verdict(metric: str, score: float) -> Verdict:
+    """What samples.parquet says of a sample whose problem was scored by the benchmark itself."""
+    return Verdict("correct" if score >= 1 else "incorrect", None, f"{metric} {score:g}")
 
 
 def _by_problem(

@@ -41,11 +41,12 @@ def score_rows(results: Sequence[Mapping[str, Any]], usd_per_second: float | Non
     for r in results:
         of = r.get("problems_of")
         part = f"{r['problems']}/{of}" if of and of != r["problems"] else str(r["problems"])
+        metric = r.get("metric", "pass@1")
         dollars = None if usd_per_second is None else usd_per_second * r["seconds"]
         row = {
             "model": r["label"],
             "checkpoint": r["checkpoint"],
-            "benchmark": r["benchmark"],
+            "benchmark": r["benchmark"] + (f" ({metric})" if metric != "pass@1" else ""),
             "pass@1": _percent(r["pass@1"]),
             "ci95": [_percent(e) for e in r["ci95"]] if r["ci95"] else None,
             "format": _percent(r["rewards"].get("format")),
