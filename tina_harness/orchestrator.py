@@ -200,7 +200,8 @@ def evaluate_all(
     """Every subject on every benchmark, in one engine load. Results that exist are not computed again."""
     from tina_harness.data.mirror import digest
     from tina_harness.evaluation import evaluate
-    from tina_harness.evaluation.evaluate import Progress, folder_name, result_key
+    from tina_harness.evaluation.adapters import check_adapter
+    from tina_harness.evaluation.evaluate import Progress, result_key
     from tina_harness.evaluation.samples import SampleStore, identity
     from tina_harness.grading import Grader
     from tina_harness.training.rewards import build_rewards
@@ -209,7 +210,7 @@ def evaluate_all(
     tokenizer = ChatTokenizer(plan.folder)
     tasks = {b.name: _task(b, tokenizer, registry, config.eval.limit) for b in plan.benchmarks}
     new_tokens, longest = _room(plan, tasks, tokenizer, console)
-    rank = config.lora.r if any(s.adapter for s in subjects) else 0
+    rank = max([check_adapter(s.adapter, plan.folder) for s in subjects if s.adapter], default=0)
     sessions = _Sessions(plan, longest, rank, console)
     rewards = build_rewards(config, registry)
     try:
@@ -222,7 +223,7 @@ def evaluate_all(
                 store = SampleStore(run.path.parent / ".samples", what, console.say)
                 if not config.eval.cache:
                     store.forget()
-                results = run.path / "evals" / folder_name(subject, benchmark.name) / "results.json"
+                results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
                 if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
                     continue
                 began = time.monotonic()
@@ -362,9 +363,10 @@ def evaluate_model(
     model: Model,
     run: Run | None,
     steps: Sequence[int | None],
+    adapters: Sequence[Path],
     resolved: Resolved,
 ) -> Run:
-    """`tina eval`: a model, or checkpoints of a run (None: its base), on benchmarks, in one engine load."""
+    """`tina eval`: a model, adapters on it, or checkpoints of a run (None: its base), in one engine load."""
     from tina_harness.evaluation import Subject
 
     config = resolved.config
@@ -387,7 +389,8 @@ def evaluate_model(
             **environment(registry, hardware),
         }
         run = runs.create(parent, Path(model.name).name, "eval", manifest)
-        subjects = [Subject(model.name, model.name, None, None)]
+        subjects = [Subject(f"{model.name} + {a.name}", model.name, a, None) for a in adapters]
+        subjects = subjects or [Subject(model.name, model.name, None, None)]
     else:
         found = dict(run.checkpoints())
         trained = f"{model.name} + {_adapter_label(run)}"

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,6 +117,12 @@ class Run:
                 if step.isdigit() and (folder / "trainer_state.json").exists():
                     found.append((int(step), folder))
         return sorted(found)
+
+    def evaluation(self, checkpoint: str, benchmark: str) -> Path:
+        """The folder under evals/ for "base", "step N" or "adapter NAME", such as "step-000040-aime24"."""
+        kind, _, which = checkpoint.partition(" ")
+        part = f"{kind}-{int(which):06d}" if kind == "step" else checkpoint
+        return self.path / "evals" / re.sub(r"[^\w.-]+", "-", f"{part}-{benchmark}")
 
     def results(self) -> list[dict[str, Any]]:
         """Every results.json under evals/."""

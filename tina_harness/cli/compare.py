@@ -84,9 +84,8 @@ def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
         there = ", ".join(sorted(results, key=_order)) or "nothing"
         raise TinaError(f"{run.id} has no evaluation of '{wanted}'", f"it has: {there}")
     scores: dict[str, dict[str, float]] = {}
-    folder = "base" if wanted == "base" else f"step-{int(wanted.removeprefix('step ')):06d}"
     for benchmark in results[wanted]:
-        path = run.path / "evals" / f"{folder}-{benchmark}" / "samples.parquet"
+        path = run.evaluation(wanted, benchmark) / "samples.parquet"
         table = pq.read_table(path, columns=["problem_id", "verdict"]).to_pylist()
         by_problem: dict[str, list[float]] = {}
         for row in table:
@@ -97,4 +96,5 @@ def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
 
 
 def _order(checkpoint: str) -> int:
-    return -1 if checkpoint == "base" else int(checkpoint.removeprefix("step "))
+    step = checkpoint.removeprefix("step ")
+    return int(step) if step.isdigit() else -1 if checkpoint == "base" else 0

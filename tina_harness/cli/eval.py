@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +14,12 @@ from tina_harness.errors import TinaError
 @click.command()
 @click.argument("subject", metavar="MODEL|RUN[@STEP|@all|@best|@base]", type=Name("model"))
 @click.option("--bench", type=Name("benchmark"), multiple=True, required=True, help="May be repeated.")
+@click.option(
+    "--adapter",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    multiple=True,
+    help="A LoRA adapter on MODEL (a folder). May be repeated.",
+)
 @click.option("--samples", type=click.IntRange(1), help="Completions per problem [the benchmark's].")
 @click.option("--temperature", type=click.FloatRange(0), help="0 is greedy [0.6].")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling [0.95].")
@@ -26,6 +33,7 @@ from tina_harness.errors import TinaError
 def command(
     subject: str,
     bench: tuple[str, ...],
+    adapter: tuple[Path, ...],
     no_cache: bool,
     runs_dir: str | None,
     as_json: bool,
@@ -45,6 +53,7 @@ def command(
     Examples:
       tina eval tina-nano --bench arithmetic-heldout
       tina eval latest --bench aime24 --bench math500
+      tina eval r1-distill-qwen-1.5b --adapter my-adapter --bench aime24
     """
     from tina_harness import orchestrator, planning
     from tina_harness.config import Layers
@@ -58,6 +67,8 @@ def command(
     parent = runs_root(runs_dir)
     run, steps = _find(subject, parent, registry)
     layers = Layers(registry)
+    if run is not None and adapter:
+        raise TinaError(f"--adapter is for a model, and {subject} is a run", f"tina eval {subject}@STEP")
     if run is None:
         layers.add({"dataset": "-", "algo": "-", "model": subject}, "command line")
     else:
@@ -77,6 +88,7 @@ def command(
         model=planning.choose_model(name, registry, hardware),
         run=run,
         steps=steps,
+        adapters=adapter,
         resolved=resolved,
     )
     results = [r for r in run.results() if r["benchmark"] in bench]
@@ -119,7 +131,7 @@ def _best(run: Any) -> int:
     """The checkpoint with the highest mean Pass@1 over the benchmarks that all evaluated ones share."""
     scores: dict[str, dict[str, float]] = {}
     for result in run.results():
-        if result["checkpoint"] != "base" and result["pass@1"] is not None:
+        if result["checkpoint"].startswith("step ") and result["pass@1"] is not None:
             scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = result["pass@1"]
     shared = set.intersection(*(set(s) for s in scores.values())) if scores else set()
     if not shared:

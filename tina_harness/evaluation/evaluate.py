@@ -29,12 +29,22 @@ Sampler = Callable[[Sequence[str], Sequence[int], Sampling, "Path | None"], Iter
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated. label: as in the leaderboard; adapter: a checkpoint folder, None: the base."""
+    """What is evaluated.
+
+    label: as in the leaderboard. adapter: a folder, None for the base. step: of a run's checkpoint.
+    """
 
     label: str
     model: str
     adapter: Path | None
     step: int | None
+
+    @property
+    def checkpoint(self) -> str:
+        """ "base", "step 40", or "adapter NAME" for one that no run here made."""
+        if self.step is not None:
+            return f"step {self.step}"
+        return "base" if self.adapter is None else f"adapter {self.adapter.name}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ def evaluate(
         verdicts = [_verdict(metric, per_problem[s.problem.id]) for s in finished]
     result: dict[str, Any] = {
         "run": run.id,
-        "checkpoint": f"step {subject.step}" if subject.step is not None else "base",
+        "checkpoint": subject.checkpoint,
         "label": subject.label,
         "model": subject.model,
         "benchmark": task.benchmark.name,
@@ -301,11 +311,6 @@ def _measure(
     return means
 
 
-def folder_name(subject: Subject, benchmark: str) -> str:
-    """The folder under evals/, for example "step-000040-aime24"."""
-    return f"{'base' if subject.step is None else f'step-{subject.step:06d}'}-{benchmark}"
-
-
 def _write(
     run: Run,
     subject: Subject,
@@ -317,7 +322,7 @@ def _write(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = run.path / "evals" / folder_name(subject, benchmark.name)
+    folder = run.evaluation(subject.checkpoint, benchmark.name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {

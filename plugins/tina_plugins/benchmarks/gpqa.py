@@ -7,11 +7,12 @@ from tina_harness import Benchmark, hookimpl
 from tina_harness.specs import Row
 
 LETTERS = "ABCD"
+SEED = "gpqa-diamond"
 
 
-def position(record_id: str) -> int:
-    """Where the right option stands: a fixed function of the record, balanced by the hash."""
-    return _digest(f"gpqa-diamond:{record_id}")[0] % len(LETTERS)
+def position(record_id: str, seed: str = SEED) -> int:
+    """Where the right option stands: a hash of the record and a seed, so that positions are balanced."""
+    return _digest(f"{seed}:{record_id}")[0] % len(LETTERS)
 
 
 def _digest(text: str) -> bytes:
@@ -23,7 +24,7 @@ def _digest(text: str) -> bytes:
 def parse(row: Row) -> tuple[str, str | None]:
     """The question with its options in the fixed order, and the letter of the right one."""
     options = [str(row[f"Incorrect Answer {i}"]).strip() for i in (1, 2, 3)]
-    options.sort(key=lambda o: _digest(f"{row['Record ID']}:{o}"))
+    options.sort(key=lambda o: _digest(f"{SEED}:{row['Record ID']}:{o}"))
     place = position(str(row["Record ID"]))
     options.insert(place, str(row["Correct Answer"]).strip())
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=True))
