@@ -35,9 +35,10 @@ def adapter(tmp_path_factory):
 
 def test_an_adapter_is_evaluated_on_its_model(adapter, tina):
     (base,) = json.loads(tina(*EVAL).stdout)
-    done = tina(*EVAL, "--adapter", adapter)
+    done = tina(*EVAL, "--adapter", adapter, "--base")
     assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)
+    found, beside = sorted(json.loads(done.stdout), key=lambda r: r["checkpoint"])
+    assert (beside["pass@1"], beside["reused"]) == (base["pass@1"], 10)
     assert (found["checkpoint"], found["label"]) == ("adapter mine", "tina-nano + mine")
     assert found["pass@1"] < base["pass@1"]
     assert tina("compare", found["run"], base["run"]).returncode == 0

@@ -125,6 +125,33 @@ def test_a_sample_depends_on_its_prompt_and_seed_only(session, monkeypatch):
     assert sampled(session, prompts(), [21, 22, 23, 24], sampling) != together
 
 
+def test_greedy_completions_are_those_of_generate_whenever_rows_end(session):
+    import torch
+
+    texts = prompts() * 3 + [
+        f"<|im_start|>user\nWhat is {n} + {n * n}?<|im_end|>\n<|im_start|>assistant\n<think>"
+        for n in range(12)
+    ]
+    found = sampled(session, texts, range(24), Sampling(0.0, 1.0, 29))
+    for text, completion in zip(texts, found, strict=True):
+        ids = session.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            row = session.model.generate(**ids, do_sample=False, max_new_tokens=29)[
+                0, ids["input_ids"].shape[1] :
+            ]
+        kept = [t for t in row.tolist() if t not in session.ends]
+        assert completion.text == session.tokenizer.decode(kept, skip_special_tokens=True)
+        assert completion.tokens == len(kept)
+    assert {c.stop_reason for c in found} == {"stop", "length"}
+    assert len({c.tokens for c in found}) > 2
+
+
+def test_completions_come_as_their_rows_end(session):
+    order = [c.tokens for _, c in session.generate(prompts() * 8, range(32), Sampling(1.0, 1.0, 64), None)]
+    assert order == sorted(order)
+    assert order[0] < order[-1]
+
+
 def test_sampling_follows_the_models_distribution(session):
     """The first token of 4,000 samples against the model's own probabilities, by chi-square."""
     import numpy as np
@@ -139,7 +166,7 @@ def test_sampling_follows_the_models_distribution(session):
     sampler = engine.SeededSampling(
         [sample_seed(0, "p", i) for i in range(4000)], Sampling(temperature, 1.0, 1)
     )
-    drawn = sampler(None, logits.float().repeat(4000, 1)).argmax(-1).numpy()
+    drawn = sampler(logits.float().repeat(4000, 1), range(4000), 0).numpy()
     counts = np.bincount(drawn, minlength=len(expected))
     common = expected * 4000 >= 5
     observed = [*counts[common], counts[~common].sum()]
@@ -152,7 +179,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
 
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(500, 1)
     sampler = engine.SeededSampling(range(500), Sampling(1.0, 0.7, 1))
-    assert set(sampler(None, scores).argmax(-1).tolist()) == {0, 1}
+    assert set(sampler(scores, range(500), 0).tolist()) == {0, 1}
 
 
 def test_greedy_takes_the_likeliest_token_and_a_cut_is_recorded(session):

@@ -363,10 +363,10 @@ def evaluate_model(
     model: Model,
     run: Run | None,
     steps: Sequence[int | None],
-    adapters: Sequence[Path],
+    adapters: Sequence[Path | None],
     resolved: Resolved,
 ) -> Run:
-    """`tina eval`: a model, adapters on it, or checkpoints of a run (None: its base), in one engine load."""
+    """`tina eval`: adapters on a model, or checkpoints of a run (None: the base), in one engine load."""
     from tina_harness.evaluation import Subject
 
     config = resolved.config
@@ -389,8 +389,9 @@ def evaluate_model(
             **environment(registry, hardware),
         }
         run = runs.create(parent, Path(model.name).name, "eval", manifest)
-        subjects = [Subject(f"{model.name} + {a.name}", model.name, a, None) for a in adapters]
-        subjects = subjects or [Subject(model.name, model.name, None, None)]
+        subjects = [
+            Subject(f"{model.name} + {a.name}" if a else model.name, model.name, a, None) for a in adapters
+        ]
     else:
         found = dict(run.checkpoints())
         trained = f"{model.name} + {_adapter_label(run)}"

@@ -20,6 +20,7 @@ from tina_harness.errors import TinaError
     multiple=True,
     help="A LoRA adapter on MODEL (a folder). May be repeated.",
 )
+@click.option("--base", is_flag=True, help="With --adapter: MODEL without an adapter, too.")
 @click.option("--samples", type=click.IntRange(1), help="Completions per problem [the benchmark's].")
 @click.option("--temperature", type=click.FloatRange(0), help="0 is greedy [0.6].")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling [0.95].")
@@ -34,6 +35,7 @@ def command(
     subject: str,
     bench: tuple[str, ...],
     adapter: tuple[Path, ...],
+    base: bool,
     no_cache: bool,
     runs_dir: str | None,
     as_json: bool,
@@ -67,6 +69,8 @@ def command(
     parent = runs_root(runs_dir)
     run, steps = _find(subject, parent, registry)
     layers = Layers(registry)
+    if base and not adapter:
+        raise TinaError("--base goes with --adapter", f"without one, tina eval {subject} is the base itself")
     if run is not None and adapter:
         raise TinaError(f"--adapter is for a model, and {subject} is a run", f"tina eval {subject}@STEP")
     if run is None:
@@ -88,7 +92,7 @@ def command(
         model=planning.choose_model(name, registry, hardware),
         run=run,
         steps=steps,
-        adapters=adapter,
+        adapters=[None, *adapter] if base or not adapter else list(adapter),
         resolved=resolved,
     )
     results = [r for r in run.results() if r["benchmark"] in bench]

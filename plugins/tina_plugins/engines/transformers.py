@@ -1,9 +1,11 @@
-"""transformers: sampling with `generate`, on any machine.
+"""transformers: sampling on any machine.
 
-Prompts are batched by length and left-padded. Each sample draws from a random stream of its own
-(inverse transform sampling from its seed), so it does not depend on what it is batched with.
+Prompts are batched by length and left-padded. Rows that have ended leave the batch, which `generate` does
+not do: their completions are there at once, and cost nothing more. Each sample draws from a random stream of
+its own (inverse transform sampling from its seed), so it does not depend on what it is batched with.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tina_harness import Completion, Engine, Sampling, hookimpl
 
 BATCH_TOKENS = 32_768  # prompt + completion tokens of a batch on a CPU; bounds the KV cache
 BATCH = 64
+SHRINK = 8  # a batch is made smaller when one row in so many has ended: it costs a copy of the KV cache
 
 
 class Session:
@@ -25,6 +28,11 @@ class Session:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        ends = model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        self.ends = {ends} if isinstance(ends, int) else set(ends or ())
+        # Without it a model gives logits for every token of a prompt, gigabytes for a batch of them.
+        parameters = inspect.signature(model.forward).parameters
+        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         self.adapters: dict[str, str] = {}
 
     def generate(
@@ -39,8 +47,8 @@ class Session:
             longest = len(ids[order[0]]) + sampling.max_new_tokens
             size = max(1, min(BATCH, BATCH_TOKENS // longest))
             batch, order = order[:size], order[size:]
-            completions = self._batch([ids[i] for i in batch], [seeds[i] for i in batch], sampling)
-            yield from zip(batch, completions, strict=True)
+            for i, completion in self._batch([ids[i] for i in batch], [seeds[i] for i in batch], sampling):
+                yield batch[i], completion
 
     def close(self) -> None:
         """Free the memory."""
@@ -66,40 +74,64 @@ class Session:
         self.model.set_adapter(name)
         self.model.eval()
 
-    def _batch(self, ids: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Completion]:
+    def _batch(
+        self, ids: list[list[int]], seeds: list[int], sampling: Sampling
+    ) -> Iterator[tuple[int, Completion]]:
+        """(place in the batch, completion) as the rows end."""
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import DynamicCache
 
         inputs = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,  # the processor below leaves one token to choose from
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id,
-            bos_token_id=self.tokenizer.bos_token_id,
-        )
-        processors = LogitsProcessorList()
-        if sampling.temperature > 0:
-            processors.append(SeededSampling(seeds, sampling))
-        start = inputs["input_ids"].shape[1]
-        with torch.inference_mode():
-            output = self.model.generate(**inputs, generation_config=config, logits_processor=processors)
-        ends = config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends)
-        return [self._completion(row, ends) for row in output[:, start:].tolist()]
+        tokens, mask = inputs["input_ids"], inputs["attention_mask"]
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        draws = SeededSampling(seeds, sampling)
+        written: list[list[int]] = [[] for _ in ids]
+        rows, ended = list(range(len(ids))), set()
+        for step in range(sampling.max_new_tokens):
+            chosen = self._step(tokens, mask, positions, cache, draws, rows, step)
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                if row in ended:
+                    continue
+                stop = token in self.ends
+                if not stop:
+                    written[row].append(token)
+                if stop or step + 1 == sampling.max_new_tokens:
+                    ended.add(row)
+                    text = self.tokenizer.decode(written[row], skip_special_tokens=True)
+                    yield row, Completion(text, len(written[row]), "stop" if stop else "length")
+            if len(ended) == len(ids):
+                return
+            keep = [place for place, row in enumerate(rows) if row not in ended]
+            if (len(rows) - len(keep)) * SHRINK >= len(rows):
+                rows = [rows[place] for place in keep]
+                cache.batch_select_indices(chosen.new_tensor(keep))
+                chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
+            tokens = chosen[:, None]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
+            positions = positions[:, -1:] + 1
 
-    def _completion(self, row: list[int], ends: set[int]) -> Completion:
-        stop = next((i for i, token in enumerate(row) if token in ends), None)
-        kept = row if stop is None else row[:stop]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Completion(text, len(kept), "length" if stop is None else "stop")
+    def _step(self, tokens, mask, positions, cache, draws, rows, step):
+        """The next token of each row, shape (rows,)."""
+        import torch
+
+        with torch.inference_mode():
+            output = self.model(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                **self.last_only,
+            )
+            return draws(output.logits[:, -1], rows, step)
 
 
 class SeededSampling:
-    """Temperature and nucleus sampling (Holtzman et al. 2020), one random stream a sample.
+    """Temperature and nucleus sampling (Holtzman et al. 2020), one random stream a sample; greedy at 0.
 
-    Called by `generate` with scores of shape (batch, vocabulary); returns them with all but the
-    drawn token at minus infinity.
+    Called with scores of shape (rows, vocabulary), the rows' places in the batch, and the step; returns the
+    drawn tokens, shape (rows,).
     """
 
     def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
@@ -107,30 +139,29 @@ class SeededSampling:
 
         self.draws = np.stack([np.random.default_rng(s).random(sampling.max_new_tokens) for s in seeds])
         self.sampling = sampling
-        self.step = 0
 
-    def __call__(self, input_ids, scores):
-        """Draw the next token of each sample."""
+    def __call__(self, scores, rows, step):
+        """Draw the next token of each row."""
         import torch
 
+        if self.sampling.temperature == 0:
+            return scores.argmax(dim=-1)
         probabilities = torch.softmax(scores.double() / self.sampling.temperature, dim=-1)
         ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
         total = ordered.cumsum(dim=-1)
         if self.sampling.top_p < 1:
             ordered = torch.where(total - ordered < self.sampling.top_p, ordered, 0.0)
             total = ordered.cumsum(dim=-1)
-        draws = torch.as_tensor(self.draws[:, self.step], device=scores.device)[:, None] * total[:, -1:]
-        self.step += 1
+        draws = torch.as_tensor(self.draws[rows, step], device=scores.device)[:, None] * total[:, -1:]
         place = torch.searchsorted(total, draws, right=True).clamp(max=total.shape[-1] - 1)
-        chosen = tokens.gather(-1, place)
-        return torch.full_like(scores, float("-inf")).scatter(-1, chosen, 0.0)
+        return tokens.gather(-1, place)[:, 0]
 
 
 @hookimpl
 def tina_engines():
     yield Engine(
         name="transformers",
-        summary="batched generate of transformers; works everywhere, the choice without a GPU",
+        summary="batches in transformers; works everywhere, the choice without a GPU",
         source="https://github.com/huggingface/transformers",
         open=Session,
         requires="transformers",
