@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,3 +79,36 @@ def test_model_dtype_and_engine_follow_the_hardware(monkeypatch):
     assert isinstance(cpu, Hardware)
     assert choose_model(None, names, cpu).name == "tina-nano"
     assert (dtype("auto", cpu), choose_engine("auto", names, cpu).name) == ("float32", "transformers")
+
+
+@pytest.mark.parametrize("algo", ["grpo", "drgrpo", "drgrpo-tina", "dapo", "gspo"])
+def test_a_trainer_that_does_something_else_than_it_was_asked_does_not_train(algo):
+    import torch
+    from trl import GRPOConfig
+
+    from tina_harness.training.train import _read_back
+
+    wanted = {
+        k: v for k, v in settings(training(algo, "transformers", gpu=False)).items() if k != "report_to"
+    }
+    trainer = SimpleNamespace(
+        args=GRPOConfig(output_dir="unused", **wanted),
+        model=torch.nn.Linear(2, 2),
+        reward_func_names=["format", "accuracy"],
+        reward_weights=torch.tensor([1.0, 2.0]),
+        use_vllm=False,
+        **{k: wanted[k] for k in ("loss_type", "scale_rewards", "beta", "num_generations")},
+    )
+    found = _read_back(trainer, wanted)
+    assert found["loss_type"] == wanted["loss_type"]
+    assert found["trainable_parameters"] == 6
+    for key, other in [
+        ("scale_rewards", "batch"),
+        ("beta", 0.5),
+        ("reward_weights", torch.tensor([1.0, 1.0])),
+    ]:
+        before = getattr(trainer, key)
+        setattr(trainer, key, other)
+        with pytest.raises(TinaError, match=f"was asked for {key} = "):
+            _read_back(trainer, wanted)
+        setattr(trainer, key, before)

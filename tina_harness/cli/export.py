@@ -12,7 +12,12 @@ from tina_harness.errors import TinaError
 
 @click.group()
 def command() -> None:
-    """Write what is defined here for other tools to use."""
+    """Write what is defined here for other tools to use.
+
+    \b
+    Example:
+      tina export lighteval tina_tasks.py
+    """
 
 
 @command.command()

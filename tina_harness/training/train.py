@@ -83,7 +83,10 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
             task_type="CAUSAL_LM",
         ),
     )
-    built = _read_back(trainer)
+    wanted = settings(training)
+    built = _read_back(
+        trainer, {k: wanted[k] for k in wanted if k in _PROVEN or k in training.algorithm.settings}
+    )
     trainer.add_callback(StepCallback(run, training))
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return built
@@ -149,16 +152,52 @@ def _attention(gpu: bool) -> Mapping[str, str]:
     return {"attn_implementation": "flash_attention_2"} if gpu and find_spec("flash_attn") else {}
 
 
-def _read_back(trainer: Any) -> dict[str, Any]:
-    """What the trainer will really do, from its own state."""
+# Where the trainer keeps what a setting became, when it is not the setting's own name.
+_KEPT_AS = {"epsilon": "epsilon_low"}
+_PROVEN = (
+    *("loss_type", "scale_rewards", "beta", "epsilon", "epsilon_high", "importance_sampling_level"),
+    *("num_iterations", "num_generations", "max_completion_length", "temperature", "reward_weights"),
+    *("learning_rate", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
+)
+
+
+def _read_back(trainer: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the trainer will really do, from its own state. Raises TinaError where that is not what was asked.
+
+    A library that renames, drops or adjusts a setting would otherwise run another algorithm in silence.
+    """
+    found: dict[str, Any] = {}
+    for key in wanted:
+        value = getattr(trainer.args, key)
+        if key in _PROVEN:
+            value = getattr(trainer, _KEPT_AS.get(key, key), value)
+        found[key] = value.tolist() if hasattr(value, "tolist") else value
+    for key, value in wanted.items():
+        if value is not None and not _same(found[key], value):
+            raise TinaError(
+                f"the trainer was asked for {key} = {value!r} and has {found[key]!r}",
+                "this version of TRL treats the setting in another way; 'tina doctor' shows the versions",
+            )
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in trainer.model.parameters())
+    proven = {
+        key: getattr(trainer, _KEPT_AS.get(key, key), getattr(trainer.args, key))
+        for key in _PROVEN
+        if key != "reward_weights"
+    }
     return {
-        "loss_type": trainer.loss_type,
-        "scale_rewards": trainer.scale_rewards,
-        "beta": trainer.beta,
+        **proven,
+        "use_bias_correction_kl": trainer.args.use_bias_correction_kl,
         "reward_weights": dict(zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)),
         "trainable_parameters": trainable,
         "parameters": everything,
         "rollouts": "vllm" if trainer.use_vllm else "transformers",
     }
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, int | float) and not isinstance(wanted, bool) and not isinstance(found, str):
+        return bool(found is not None and abs(float(found) - float(wanted)) <= 1e-7 * abs(float(wanted)))
+    if isinstance(wanted, list | tuple):
+        return len(found) == len(wanted) and all(_same(f, w) for f, w in zip(found, wanted, strict=True))
+    return bool(str(getattr(found, "value", found)) == str(wanted) or found == wanted)
