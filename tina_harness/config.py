@@ -171,7 +171,7 @@ class Layers:
         if name not in presets:
             hint = did_you_mean(name, presets, f"there are: {', '.join(sorted(presets))}")
             raise TinaError(f"there is no preset '{name}'", hint)
-        table = {k: v for k, v in presets[name].items() if k not in ("summary", "source", "extends")}
+        table = {k: v for k, v in presets[name].items() if k not in ("summary", "source", "extends", "grid")}
         if parent := presets[name].get("extends"):
             self.add_preset(parent)
         if "rewards" in table:  # a recipe's rewards replace those of the recipe it extends

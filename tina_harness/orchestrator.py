@@ -8,10 +8,9 @@ import itertools
 import json
 import math
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tina_harness.reporting.console import Console, clock, step_line
 from tina_harness.reporting.tables import as_table, score_rows
 from tina_harness.runs import Run
 from tina_harness.specs import Benchmark, Completion, Engine, EngineSession, Model, Sampling
+from tina_harness.stopping import Stop, stoppable
 
 
 class Interrupted(Exception):
@@ -63,9 +63,9 @@ def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run
             console.say(note)
         for warning in registry.notify("tina_run_started", run=run):
             console.say(warning)
-        done = run.checkpoints()
+        done = run.whole_checkpoints(console.say)
         if not done or done[-1][0] < plan.steps:
-            with _stoppable(console) as stop, _libraries(console, run):
+            with stoppable(console.say) as stop, _libraries(console, run):
                 _train(run, plan, registry, console, done[-1][1] if done else None, stop)
         subjects = _subjects(run, plan)
         if plan.benchmarks:
@@ -86,7 +86,7 @@ def _marked(run: Run, registry: Registry, console: Console) -> Iterator[None]:
         status = "interrupted"
         console.settle()
         console.say(f"interrupted; continue with:  {_command(run, 'resume')}")
-        raise Interrupted from error
+        raise Interrupted(error.args[0] if isinstance(error, Interrupted) else 130) from error
     except Exception as error:
         if runs.is_disk_full(error, run.path):
             raise RunError(*runs.disk_full(run.path)) from error
@@ -104,7 +104,7 @@ def _train(
     registry: Registry,
     console: Console,
     checkpoint: Path | None,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> None:
     from tina_harness.grading import Grader
     from tina_harness.training.rewards import Scorer, build_rewards
@@ -157,7 +157,7 @@ def _train(
     gc.collect()
     console.settle()
     if stop():
-        raise Interrupted
+        raise Interrupted(stop.code)
 
 
 class _Clock:
@@ -457,28 +457,6 @@ def _same_data(run: Run, manifest: Mapping[str, Any], plan: Plan) -> None:
             f"{run.id} was trained on other rows of '{plan.dataset.name}' ({then}, now {today})",
             "restore the dataset it was started with, or start a new run",
         )
-
-
-@contextlib.contextmanager
-def _stoppable(console: Console) -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C asks the training to save and stop after its step; the second stops at once."""
-    asked: list[float] = []
-
-    def on_interrupt(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(time.monotonic())
-        console.say("stopping after this step, with a checkpoint (Ctrl-C again: at once)")
-
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not in the main thread: whoever runs us deals with signals
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

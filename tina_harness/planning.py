@@ -99,7 +99,16 @@ def layers(
         preset = (
             choose_dataset(dataset, registry).preset if dataset else registry.catalogue["defaults"]["preset"]
         )
-    return lay_over(Layers(registry).add_preset(preset)).resolve()
+    layered = lay_over(Layers(registry).add_preset(preset))
+    grid = registry.catalogue["presets"][preset].get("grid", {})
+    if open_ := [key for key in grid if layered.origins.get(key, "preset").startswith("preset")]:
+        lines = [f"{key}: {', '.join(map(str, grid[key]))}" for key in open_]
+        one = " ".join(f"--set {key}={grid[key][0]}" for key in open_)
+        raise TinaError(
+            f"the preset '{preset}' is a sweep over " + "; ".join(lines),
+            f"tina sweep --preset {preset}\n  or one of its points: tina run --preset {preset} {one}",
+        )
+    return layered.resolve()
 
 
 def prepare(resolved: Resolved, registry: Registry) -> Plan:

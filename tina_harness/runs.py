@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from tina_harness.errors import RunError, TinaError, did_you_mean
 
 MANIFEST = "manifest.json"
+CHECKSUMS = "checksums.json"
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,22 @@ class Run:
         temporary.replace(target)
 
     def checkpoints(self) -> list[tuple[int, Path]]:
-        """(step, folder) of every checkpoint that is whole, oldest first."""
+        """(step, folder) of every checkpoint that was written to its end, oldest first."""
         found = []
         if self.checkpoints_dir.is_dir():
             for folder in self.checkpoints_dir.iterdir():
                 step = folder.name.removeprefix("checkpoint-")
-                if step.isdigit() and (folder / "trainer_state.json").exists():
+                if step.isdigit() and (folder / CHECKSUMS).exists():
                     found.append((int(step), folder))
         return sorted(found)
+
+    def whole_checkpoints(self, say: Callable[[str], None]) -> list[tuple[int, Path]]:
+        """The checkpoints whose newest one has every file as it was written; say is told of damaged ones."""
+        found = self.checkpoints()
+        while found and (damage := damaged(found[-1][1])):
+            say(f"the checkpoint of step {found[-1][0]} is damaged ({damage}); the one before it is used")
+            found.pop()
+        return found
 
     def evaluation(self, checkpoint: str, benchmark: str) -> Path:
         """The folder under evals/ for "base", "step N" or "adapter NAME", such as "step-000040-aime24"."""
@@ -231,6 +240,29 @@ def find(reference: str, parent: Path) -> Run:
         raise TinaError(f"'{reference}' fits {len(matches)} runs", ", ".join(run.id for run in matches[-5:]))
     hint = did_you_mean(reference, [run.id for run in runs], f"the newest is {runs[-1].id}; see 'tina runs'")
     raise TinaError(f"there is no run '{reference}' in {parent}", hint)
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums of a folder's files, the last of them: a folder without them was not finished."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != CHECKSUMS]
+    write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): _sha256(p) for p in files})
+
+
+def damaged(folder: Path) -> str:
+    """What is wrong with a sealed folder, in a few words; "" where nothing is."""
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        for name, digest in sums.items():
+            if _sha256(folder / name) != digest:
+                return f"{name} has changed"
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

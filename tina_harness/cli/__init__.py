@@ -16,6 +16,7 @@ from tina_harness.errors import TinaError, did_you_mean
 # name -> (module, one line of help). The help is here so that `tina --help` imports no command.
 COMMANDS = {
     "run": ("run", "Train a model with LoRA and RL, evaluate it, and show the table."),
+    "sweep": ("sweep", "Run every combination of some values, and show one table."),
     "resume": ("resume", "Continue a run that was interrupted or killed."),
     "eval": ("eval", "Evaluate a model, or a checkpoint of a run, on benchmarks."),
     "compare": ("compare", "Compare two evaluated models, problem by problem."),

@@ -122,8 +122,8 @@ def _start(work: Any, as_json: bool) -> None:
 
     try:
         run = work(Console(to_stderr=as_json))
-    except Interrupted:
-        raise SystemExit(130) from None
+    except Interrupted as error:
+        raise SystemExit(error.args[0]) from None
     if as_json:
         manifest = run.manifest()
         click.echo(

@@ -76,6 +76,7 @@ def _preset(registry: Registry, name: str) -> list[dict[str, Any]]:
     values = dict(sorted(resolved.origins.items()))
     record = {"kind": "preset", "from": "registry.toml"}
     record |= {k: preset[k] for k in ("summary", "source", "extends") if k in preset}
+    record |= {f"grid {k}": ", ".join(map(str, v)) for k, v in preset.get("grid", {}).items()}
     for key, origin in values.items():
         value: Any = resolved.values
         for part in key.split("."):

@@ -34,3 +34,31 @@ def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+def intervals(rows: Sequence[tuple[str, str, float, Sequence[float]]], target: Path, keys: str) -> None:
+    """Pass@1 in percent with its interval: (point, benchmark, score, [low, high]) rows, as an image file."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib.figure import Figure
+
+    places = {point: n for n, point in enumerate(dict.fromkeys(r[0] for r in rows))}
+    figure = Figure(figsize=(max(5.0, 1.1 * len(places)), 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    benchmarks = list(dict.fromkeys(r[1] for r in rows))
+    for number, benchmark in enumerate(benchmarks):
+        mine = [r for r in rows if r[1] == benchmark]
+        shift = (number - (len(benchmarks) - 1) / 2) * 0.08
+        scores = [r[2] for r in mine]
+        errors = [[r[2] - r[3][0] for r in mine], [r[3][1] - r[2] for r in mine]]
+        axes.errorbar(
+            [places[r[0]] + shift for r in mine], scores, errors, fmt="o", capsize=3, label=benchmark
+        )
+    axes.set_xticks(list(places.values()), list(places))
+    axes.set_xlabel(keys)
+    axes.set_ylabel("Pass@1, percent, with 95% interval")
+    axes.legend(frameon=False)
+    temporary = target.with_name(f".{target.name}")
+    figure.savefig(temporary, format=target.suffix[1:], dpi=130)
+    temporary.replace(target)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import TrainerCallback
 
-from tina_harness.runs import Run
+from tina_harness.runs import Run, seal
 from tina_harness.training.train import Training
 
 # TRL's names for what `metrics.jsonl` calls otherwise.
@@ -34,10 +37,12 @@ class StepCallback(TrainerCallback):
     def __init__(self, run: Run, training: Training) -> None:
         self.run, self.training = run, training
         self.clock = self.began = time.monotonic()
+        self.random: dict[str, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = time.monotonic()
+        self.random = random_state()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """How long the steps took, without start-up, this time."""
@@ -46,9 +51,15 @@ class StepCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Time runs from here."""
         self.clock = time.monotonic()
+        self.training.stop.interruptible = True
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """From here on the step is to be finished."""
+        self.training.stop.interruptible = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
+        self.random = random_state()
         if state.global_step >= self.training.steps or self.training.stop():
             control.should_training_stop = True
             control.should_save = True
@@ -71,4 +82,26 @@ class StepCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is on disk."""
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        seal(path)
         self.training.on_save(path, state.global_step)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random stream that a checkpoint keeps."""
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.random.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.random.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go back to it."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.random.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.random.set_rng_state_all(state["cuda"])

@@ -12,6 +12,7 @@ from tina_harness.config import RunConfig
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.runs import Run
 from tina_harness.specs import Algorithm, Engine, Problem
+from tina_harness.stopping import Preempted, Stop
 from tina_harness.training.rewards import Scorer, weights
 
 
@@ -36,7 +37,7 @@ class Training:
     dtype: str
     gpu: bool
     scorer: Scorer
-    stop: Callable[[], bool]
+    stop: Stop
     on_step: Callable[[dict[str, Any]], None]
     on_save: Callable[[Path, int], None]
 
@@ -51,7 +52,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tina_harness.training.callbacks import StepCallback
+    from tina_harness.training.callbacks import StepCallback, set_random_state
 
     config = training.config
     trainer_class, trl_config = arguments(run, training)
@@ -87,8 +88,15 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     built = _read_back(
         trainer, {k: wanted[k] for k in wanted if k in _PROVEN or k in training.algorithm.settings}
     )
-    trainer.add_callback(StepCallback(run, training))
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    callback = StepCallback(run, training)
+    trainer.add_callback(callback)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except Preempted:  # in the middle of a step, before its update: the state is that of the step before
+        if trainer.state.global_step:
+            set_random_state(callback.random)
+            trainer._save_checkpoint(trainer.model, trial=None)
+            callback.on_save(trainer.args, trainer.state, trainer.control)
     return built
 
 
