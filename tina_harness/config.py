@@ -97,6 +97,15 @@ class EvalConfig(_Table):
     cache: bool = Field(True, description="use samples and results that are here already")
 
 
+class GuardConfig(_Table):
+    """When a training is stopped because it is lost."""
+
+    max_kl: Annotated[float, Field(gt=0)] = Field(10.0, description="nats a token; above it 5 times: stop")
+    no_signal_share: Share = Field(0.95, description="groups with equal rewards; above it too long: stop")
+    patience: Positive = Field(50, description="steps that groups may be without signal")
+    stop_on_hack: bool = Field(False, description="stop, not only warn, where a reward seems to be hacked")
+
+
 class RunConfig(_Table):
     """Everything a run depends on. Names are registry names; `model` may be a hub id or a folder."""
 
@@ -120,6 +129,7 @@ class RunConfig(_Table):
     lora: LoraConfig = LoraConfig()  # type: ignore[call-arg]
     train: TrainConfig = TrainConfig()  # type: ignore[call-arg]
     eval: EvalConfig = EvalConfig()  # type: ignore[call-arg]
+    guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True)

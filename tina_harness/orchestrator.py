@@ -127,6 +127,11 @@ def _train(
         for warning in registry.notify("tina_checkpoint_saved", run=run, path=path, step=step):
             console.say(warning)
 
+    def warn(text: str, lines: Sequence[str]) -> None:
+        console.settle()
+        for line in [f"warning: {text}", *lines]:
+            console.say(line)
+
     with Grader() as grader, run.timed("training"):
         built = train(
             run,
@@ -145,6 +150,7 @@ def _train(
                 stop=stop,
                 on_step=on_step,
                 on_save=on_save,
+                warn=warn,
             ),
             resume_from=checkpoint,
         )

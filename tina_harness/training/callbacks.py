@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from tina_harness.errors import RunError
 from tina_harness.runs import Run, seal
+from tina_harness.training.guards import divergence, hacking
 from tina_harness.training.train import Training
 
 # TRL's names for what `metrics.jsonl` calls otherwise.
@@ -38,11 +40,14 @@ class StepCallback(TrainerCallback):
         self.run, self.training = run, training
         self.clock = self.began = time.monotonic()
         self.random: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.warned = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = time.monotonic()
         self.random = random_state()
+        self.history = [m for m in self.run.metrics() if m["step"] <= state.global_step]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """How long the steps took, without start-up, this time."""
@@ -76,8 +81,35 @@ class StepCallback(TrainerCallback):
         line["not_gradable"] = self.training.scorer.not_gradable
         line["seconds"] = round(time.monotonic() - self.clock, 4)
         self.run.save_completions(state.global_step, self.training.scorer.rollouts)
+        self.history.append(line)
+        guard = self.training.config.guard
+        lost, hacked = divergence(self.history, guard), hacking(self.history)
+        if hacked and not self.warned:
+            self.training.warn(f"{hacked}: is a reward being hacked? Examples:", self._examples())
+            self.warned = True
+        if hacked:
+            line["alarm"] = "hacking"
+        if lost:
+            line["alarm"] = "diverged"
         self.training.on_step(line)
         self.run.append_metrics(line)
+        if lost or (hacked and guard.stop_on_hack):
+            raise RunError(
+                f"stopped at step {state.global_step}: {lost or hacked}",
+                self._last_good(),
+            )
+
+    def _examples(self) -> list[str]:
+        """A few completions of the newest rollouts, on a line each."""
+        texts = self.training.scorer.rollouts.get("completion", [])
+        return [repr(text[:160]) for text in texts[:: max(1, len(texts) // 3)]][:3]
+
+    def _last_good(self) -> str:
+        kept = self.run.checkpoints()
+        if not kept:
+            return "no checkpoint was saved before it"
+        step = kept[-1][0]
+        return f"the last checkpoint is that of step {step}: tina eval {self.run.id}@{step} --bench NAME"
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is on disk."""
