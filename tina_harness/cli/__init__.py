@@ -28,6 +28,8 @@ COMMANDS = {
     "export": ("export", "Write what is defined here for other tools, such as lighteval."),
     "mirror": ("mirror", "Copy datasets, benchmarks and models for a machine without network."),
     "runs": ("runs", "List the runs."),
+    "merge": ("merge", "Put a run's adapter into its model's weights."),
+    "cost": ("cost", "What runs cost, by phase, beside published costs."),
     "leaderboard": ("leaderboard", "Rank everything that was evaluated, with intervals."),
     "doctor": ("doctor", "Check this machine: packages, GPU, disk, hub, plugins."),
 }

@@ -1,0 +1,76 @@
+"""tina cost: what runs cost, by phase, beside what full-parameter training cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tina_harness.cli.common import (
+    RunReference,
+    json_option,
+    load_registry,
+    print_rows,
+    runs_dir_option,
+    runs_root,
+)
+from tina_harness.errors import TinaError
+
+
+@click.command()
+@click.argument("references", metavar="RUN...", nargs=-1, required=True, type=RunReference())
+@runs_dir_option
+@json_option
+def command(references: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None:
+    """Dollars of runs by phase, over all resumes, and how many of them a published training would pay.
+
+    The price is that of the hardware when the run was started, with its source; the published costs are those
+    of [baselines] in registry.toml.
+
+    \b
+    Example:
+      tina cost latest
+    """
+    from tina_harness import runs
+
+    registry = load_registry()
+    rows: list[dict[str, Any]] = []
+    sources = []
+    for reference in references:
+        run = runs.find(reference, runs_root(runs_dir))
+        manifest = run.manifest()
+        hardware = manifest["hardware"]
+        price, ledger = hardware["usd_per_hour"], manifest.get("seconds", {})
+        if price is None:
+            raise TinaError(
+                f"no price is known for {hardware['device']}",
+                "add it to a registry.toml:  [hardware.NAME]  match, usd_per_hour, source, date",
+            )
+        per_second = price * hardware["count"] / 3600
+        for phase, seconds in [*ledger.items(), ("all", sum(ledger.values()))]:
+            usd = round(per_second * seconds, 5)
+            rows.append({"run": run.id, "phase": phase, "seconds": round(seconds, 1), "usd": usd})
+        sources.append(
+            f"{run.id}: {hardware['count']} x {hardware['device']} at ${price:.2f} an hour "
+            f"({hardware['price_source']})"
+        )
+    total = sum(row["usd"] for row in rows if row["phase"] == "all")
+    published = [
+        {
+            "training": name,
+            "usd": b["usd"],
+            "ratio": round(b["usd"] / total, 1),
+            "source": b["source"],
+        }
+        for name, b in registry.catalogue.get("baselines", {}).items()
+        if total > 0
+    ]
+    if as_json:
+        print_rows([*rows, *published], as_json=True)
+        return
+    print_rows(rows, as_json=False)
+    for line in ["", *sources, ""]:
+        click.echo(line)
+    if published:
+        click.echo("published costs of training other models of 1.5B parameters:")
+        print_rows(published, as_json=False)
