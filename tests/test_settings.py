@@ -29,7 +29,7 @@ def training(algo, engine, gpu):
         stop=lambda: False,
         on_step=lambda line: None,
         on_save=lambda path, step: None,
-        warn=lambda text, lines: None,
+        say=lambda lines: None,
     )
 
 

@@ -70,6 +70,9 @@ class TrainConfig(_Table):
     max_prompt_tokens: Positive = Field(512, description="longer prompts are left out before training")
     max_new_tokens: Positive = Field(3584, description="longest completion")
     save_every: Positive = Field(50, description="steps between checkpoints")
+    stop_after_transition: Positive | None = Field(
+        None, description="stop so many steps after the phase transition was seen"
+    )
     loss_type: str | None = Field(None, description="overrides the algorithm's loss type")
     scale_rewards: Literal["group", "batch", "none"] | None = Field(
         None, description="overrides how the algorithm scales advantages"

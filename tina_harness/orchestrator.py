@@ -64,7 +64,7 @@ def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run
         for warning in registry.notify("tina_run_started", run=run):
             console.say(warning)
         done = run.whole_checkpoints(console.say)
-        if not done or done[-1][0] < plan.steps:
+        if not done or done[-1][0] < run.manifest().get("trained_to", plan.steps):
             with stoppable(console.say) as stop, _libraries(console, run):
                 _train(run, plan, registry, console, done[-1][1] if done else None, stop)
         subjects = _subjects(run, plan)
@@ -127,9 +127,9 @@ def _train(
         for warning in registry.notify("tina_checkpoint_saved", run=run, path=path, step=step):
             console.say(warning)
 
-    def warn(text: str, lines: Sequence[str]) -> None:
+    def say(lines: Sequence[str]) -> None:
         console.settle()
-        for line in [f"warning: {text}", *lines]:
+        for line in lines:
             console.say(line)
 
     with Grader() as grader, run.timed("training"):
@@ -150,7 +150,7 @@ def _train(
                 stop=stop,
                 on_step=on_step,
                 on_save=on_save,
-                warn=warn,
+                say=say,
             ),
             resume_from=checkpoint,
         )

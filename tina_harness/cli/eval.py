@@ -12,7 +12,7 @@ from tina_harness.errors import TinaError
 
 
 @click.command()
-@click.argument("subject", metavar="MODEL|RUN[@STEP|@all|@best|@base]", type=Name("model"))
+@click.argument("subject", metavar="MODEL|RUN[@STEP|@all|@best|@base|@transition]", type=Name("model"))
 @click.option("--bench", type=Name("benchmark"), multiple=True, required=True, help="May be repeated.")
 @click.option(
     "--adapter",
@@ -44,8 +44,9 @@ def command(
     """Evaluate a model (name, hub id or folder), or a run's checkpoint, on benchmarks.
 
     RUN is an id, a unique prefix, a path or "latest"; RUN@STEP names a checkpoint, RUN the last one,
-    RUN@all every one, RUN@base the model that it started from, and RUN@best the one with the highest
-    mean Pass@1 among those that were evaluated. One engine load serves all of them.
+    RUN@all every one, RUN@base the model that it started from, RUN@transition the one at the phase
+    transition, and RUN@best the one with the highest mean Pass@1 among those that were evaluated. One
+    engine load serves all of them.
 
     \b
     Samples are kept as they finish, and used again where nothing that they depend on has changed:
@@ -123,12 +124,25 @@ def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | Non
         raise TinaError(f"{run.id} has no checkpoint yet", f"continue it with 'tina resume {run.id}'")
     if which == "all":
         return run, steps
+    if which == "transition":
+        return run, [_at_transition(run, steps)]
     if which == "best":
         return run, [_best(run)]
     if which and not (which.isdigit() and int(which) in steps):
         there = ", ".join(map(str, steps))
-        raise TinaError(f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or all, best, base")
+        raise TinaError(
+            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}, all, best, base, transition"
+        )
     return run, [int(which)] if which else steps[-1:]
+
+
+def _at_transition(run: Any, steps: list[int | None]) -> int:
+    """The checkpoint that was saved when the phase transition was seen."""
+    seen = run.manifest().get("transition")
+    if seen is None:
+        raise TinaError(f"{run.id} has had no phase transition", "docs/training.md says what one is")
+    there = [s for s in steps if s is not None and s >= seen["checkpoint"]]
+    return min(there, default=steps[-1] or 0)
 
 
 def _best(run: Any) -> int:

@@ -30,6 +30,7 @@ FLAGS = {
     "max_steps": "train.max_steps",
     "lr": "train.learning_rate",
     "lora_rank": "lora.r",
+    "stop_after_transition": "train.stop_after_transition",
     "limit": "eval.limit",
     "samples": "eval.samples",
 }
@@ -58,6 +59,7 @@ FLAGS = {
     "--limit", type=click.IntRange(1), help="Evaluate on the first problems of each benchmark only."
 )
 @click.option("--samples", type=click.IntRange(1), help="Completions per benchmark problem.")
+@click.option("--stop-after-transition", type=click.IntRange(1), help="Stop so many steps after it.")
 @click.option("--seed", type=int, help="Seed of everything that is random.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key, last of all.")
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it would cost, and stop.")

@@ -8,7 +8,10 @@ from typing import Any
 
 
 def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str) -> None:
-    """Each reward's mean and the completion length (tokens, right axis) over steps, as an image file."""
+    """Each reward's mean and the completion length (tokens, right axis) over steps, as an image file.
+
+    A vertical line marks the phase transition.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -20,6 +23,8 @@ def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str
     names = sorted({k for m in metrics for k in m if k.startswith("rewards/")})
     for name in names:
         axes.plot(steps, [_number(m.get(name)) for m in metrics], label=name.removeprefix("rewards/"))
+    for place in [m["transition"] for m in metrics if "transition" in m]:
+        axes.axvline(place, color="0.8", lw=1)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("mean reward of the rollouts")
     axes.set_title(title, fontsize=10)

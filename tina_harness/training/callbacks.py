@@ -15,6 +15,7 @@ from tina_harness.errors import RunError
 from tina_harness.runs import Run, seal
 from tina_harness.training.guards import divergence, hacking
 from tina_harness.training.train import Training
+from tina_harness.training.transition import transition
 
 # TRL's names for what `metrics.jsonl` calls otherwise.
 NAMES = {
@@ -42,12 +43,14 @@ class StepCallback(TrainerCallback):
         self.random: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.warned = False
+        self.seen: int | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = time.monotonic()
         self.random = random_state()
         self.history = [m for m in self.run.metrics() if m["step"] <= state.global_step]
+        self.seen = next((m["step"] for m in self.history if "transition" in m), None)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """How long the steps took, without start-up, this time."""
@@ -65,9 +68,17 @@ class StepCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
         self.random = random_state()
-        if state.global_step >= self.training.steps or self.training.stop():
+        enough = state.global_step >= self.training.steps or self._long_after(state.global_step)
+        if enough or self.training.stop():
             control.should_training_stop = True
             control.should_save = True
+            if enough:
+                self.run.update(trained_to=state.global_step)
+
+    def _long_after(self, step: int) -> bool:
+        """Whether the phase transition was so long ago that the recipe wants to stop."""
+        after = self.training.config.train.stop_after_transition
+        return after is not None and self.seen is not None and step >= self.seen + after
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
         """One line of metrics.jsonl."""
@@ -85,12 +96,19 @@ class StepCallback(TrainerCallback):
         guard = self.training.config.guard
         lost, hacked = divergence(self.history, guard), hacking(self.history)
         if hacked and not self.warned:
-            self.training.warn(f"{hacked}: is a reward being hacked? Examples:", self._examples())
+            question = f"warning: {hacked}: is a reward being hacked? Examples:"
+            self.training.say([question, *self._examples()])
             self.warned = True
         if hacked:
             line["alarm"] = "hacking"
         if lost:
             line["alarm"] = "diverged"
+        if self.seen is None and (place := transition(self.history)) is not None:
+            line["transition"] = place
+            self.seen = state.global_step
+            self.run.update(transition={"step": place, "checkpoint": state.global_step})
+            self.training.say([f"phase transition at step {place}; checkpoint at step {state.global_step}"])
+            control.should_save = True
         self.training.on_step(line)
         self.run.append_metrics(line)
         if lost or (hacked and guard.stop_on_hack):

@@ -23,7 +23,7 @@ class Training:
     prompts: one conversation a problem. steps: stop after so many; schedule_steps: length of the
     learning-rate schedule. dtype: "float32" or "bfloat16". stop: asked after each step; when it
     says True the trainer saves and stops. on_step and on_save: told of each metrics line and
-    checkpoint. warn: told of a warning and the lines that show it.
+    checkpoint. say: told of lines for the user.
     """
 
     config: RunConfig
@@ -40,7 +40,7 @@ class Training:
     stop: Stop
     on_step: Callable[[dict[str, Any]], None]
     on_save: Callable[[Path, int], None]
-    warn: Callable[[str, Sequence[str]], None]
+    say: Callable[[Sequence[str]], None]
 
 
 def train(run: Run, training: Training, resume_from: Path | None = None) -> dict[str, Any]:
