@@ -110,3 +110,10 @@ def test_without_network_and_without_the_repository_it_says_what_is_missing(tina
     done = tina("mirror", "aime24", "copy")
     assert done.returncode != 0
     assert "'HuggingFaceH4/aime_2024' could not be loaded from the hub" in done.stderr
+
+
+def test_a_hub_that_cannot_be_reached_is_said(tina, tmp_path):
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "TINA_MIRROR": ""}
+    done = tina("mirror", "limr", tmp_path / "m", env=nowhere)
+    assert done.returncode == 2
+    assert "'GAIR/LIMR' could not be loaded from the hub" in done.stderr

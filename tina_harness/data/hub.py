@@ -6,6 +6,7 @@ separated as in PATH.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,14 +61,11 @@ def model_folder(repo: str, revision: str) -> tuple[Path, str]:
             raise TinaError(f"{folder} holds no model: config.json is missing")
         mirror.check(folder, sorted(str(p.relative_to(folder)) for p in folder.glob("*") if p.is_file()))
         return folder, f"mirror {folder}"
-    from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    known = (RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError)
     try:
         path = snapshot_download(repo, revision=revision or None, allow_patterns=list(MODEL_FILES))
-    except known as error:  # httpx's own errors come through older hub clients
+    except _hub_errors() as error:
         raise _unreachable(repo, error) from error
     return Path(path), f"hub {repo}@{Path(path).name}"
 
@@ -76,19 +74,11 @@ def download(
     repo: str, kind: str, revision: str, patterns: Sequence[str], destination: Path
 ) -> mirror.Copied:
     """A repository's files from the hub into a mirror. Raises TinaError where the hub does not give them."""
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
     try:
         return mirror.copy_from_hub(repo, kind, revision, patterns, destination)
-    except (
-        HfHubHTTPError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        ValueError,
-        ConnectionError,
-    ) as error:
+    except _hub_errors() as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise _unreachable(repo, error) from error
 
 
@@ -175,23 +165,23 @@ def check_columns(there: Sequence[str], wanted: Sequence[str], where: str) -> No
 
 def _from_hub(repo: str, config: str | None, split: str, columns: Sequence[str], revision: str) -> Table:
     import datasets
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError
 
     revision = revision or _newest(repo)
     try:
         rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
-    except (
-        OSError,
-        ValueError,
-        HfHubHTTPError,
-        HTTPError,
-        datasets.exceptions.DatasetNotFoundError,
-    ) as error:
+    except (*_hub_errors(), datasets.exceptions.DatasetNotFoundError) as error:
         raise _unreachable(repo, error) from error
     check_columns(rows.column_names, columns, f"{repo} on the hub")
     arrow = rows.select_columns(list(columns)).with_format("arrow")[:]
     return Table(arrow, "hub", revision)
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub client raises: its own errors, and those of the HTTP library that it is built on."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    http = next(c for c in HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")
+    return (http, OSError, ValueError)
 
 
 def _newest(repo: str) -> str:
