@@ -31,6 +31,8 @@ def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
 
     names = list(known)
     found = difflib.get_close_matches(word.lower(), [n.lower() for n in names], n=most, cutoff=0.6)
+    # swapped letters are the likeliest slip, which difflib counts as two
+    found.sort(key=lambda name: sorted(name) != sorted(word.lower()))
     by_lower = {n.lower(): n for n in names}
     return [by_lower[f] for f in found]
 

@@ -131,7 +131,7 @@ def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | Non
     if which and not (which.isdigit() and int(which) in steps):
         there = ", ".join(map(str, steps))
         raise TinaError(
-            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}, all, best, base, transition"
+            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or all, best, base, transition"
         )
     return run, [int(which)] if which else steps[-1:]
 
