@@ -16,8 +16,7 @@ import pytest
 from tina_harness import Completion, Sampling, TinaError, registry
 from tina_harness.data.mirror import digest
 from tina_harness.evaluation.samples import SampleStore, identity
-from tina_harness.orchestrator import _Sessions
-from tina_harness.reporting.console import Console
+from tina_harness.evaluation.sessions import Sessions
 from tina_harness.specs import Engine
 from tina_plugins.models.nano import folder
 
@@ -156,21 +155,23 @@ def engine_that_dies(times):
         opened.append(1)
         return Session()
 
-    engine = Engine(name="mortal", summary="s", source="x", open=open_session)
-    return SimpleNamespace(engine=engine, folder=Path(), dtype="float32")
+    return Engine(name="mortal", summary="s", source="x", open=open_session)
 
 
-def test_an_engine_that_dies_is_started_once_more_and_loses_no_sample(capsys):
-    sessions = _Sessions(engine_that_dies(1), 8, 0, Console())
+def sessions_of(engine):
+    said = []
+    return Sessions(engine, Path(), "float32", 8, 0, said.append, said.append), said
+
+
+def test_an_engine_that_dies_is_started_once_more_and_loses_no_sample():
+    sessions, said = sessions_of(engine_that_dies(1))
     found = dict(sessions.generate(list("abcdef"), range(6), Sampling(1, 1, 1), None))
     assert {i: c.text for i, c in found.items()} == dict(enumerate("abcdef"))
-    assert (
-        "the engine mortal died and is started again: RuntimeError: out of memory" in capsys.readouterr().out
-    )
+    assert "the engine mortal died and is started again: RuntimeError: out of memory" in said
 
 
 def test_an_engine_that_dies_twice_is_a_clear_error_and_keeps_what_it_gave():
-    sessions = _Sessions(engine_that_dies(2), 8, 0, Console())
+    sessions, _ = sessions_of(engine_that_dies(2))
     found = []
     with pytest.raises(TinaError, match="died twice, with 2 samples to go: RuntimeError: out of memory"):
         found.extend(sessions.generate(list("abcdef"), range(6), Sampling(1, 1, 1), None))
@@ -237,4 +238,4 @@ def test_all_checkpoints_of_a_run_are_evaluated_in_one_load_and_the_best_is_foun
     assert tina("eval", f"{run}@base", *words).returncode == 0
     done = tina("eval", f"{run}@4", *words)
     assert "has no checkpoint '4'" in done.stderr
-    assert "it has steps 3, 6; or all, best, base" in done.stderr
+    assert "it has steps 3, 6; or all, base, best" in done.stderr

@@ -33,10 +33,13 @@ class LoraConfig(_Table):
     r: Positive = Field(32, description="rank")
     alpha: Positive | None = Field(None, description="scale; 4r where it is not given, as in the paper")
     dropout: Share = Field(0.05, description="dropout on the adapter's input")
-    targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="modules that get an adapter",
+    targets: list[str] | None = Field(
+        None,
+        description="modules that get an adapter; none: q, k, v, o, gate, up and down projections, as in the "
+        "paper, or in other architectures all linear layers",
     )
+    rslora: bool = Field(False, description="scale by alpha / sqrt(r), Kalajdzievski 2023, arXiv:2312.03732")
+    dora: bool = Field(False, description="magnitude and direction apart, Liu et al. 2024, arXiv:2402.09353")
 
     @property
     def scale(self) -> int:
@@ -69,7 +72,17 @@ class TrainConfig(_Table):
     temperature: Annotated[float, Field(gt=0)] = Field(0.7, description="sampling temperature of rollouts")
     max_prompt_tokens: Positive = Field(512, description="longer prompts are left out before training")
     max_new_tokens: Positive = Field(3584, description="longest completion")
-    save_every: Positive = Field(50, description="steps between checkpoints")
+    save_every: Positive | Annotated[str, Field(pattern=r"^[1-9]\d*m$")] = Field(
+        50, description="steps between checkpoints, or minutes: 10m"
+    )
+    keep_last: Positive | None = Field(None, description="keep so many of the newest checkpoints; none: all")
+    keep_best: Positive | None = Field(None, description="and so many of those with the highest reward")
+    keep_completions: Annotated[int, Field(ge=0)] = Field(
+        500, description="newest steps whose rollouts are kept"
+    )
+    report_to: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
+        [], description="send metrics there too, by TRL's integrations"
+    )
     stop_after_transition: Positive | None = Field(
         None, description="stop so many steps after the phase transition was seen"
     )
@@ -97,6 +110,7 @@ class EvalConfig(_Table):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus sampling")
     max_new_tokens: Positive | None = Field(None, description="longest completion; none: the benchmark's")
     limit: Positive | None = Field(None, description="only the first problems of each benchmark")
+    system: str | None = Field(None, description="prompt template as system prompt; none: the benchmark's")
     cache: bool = Field(True, description="use samples and results that are here already")
 
 
@@ -123,6 +137,15 @@ class RunConfig(_Table):
     answer_column: str | None = Field(None, description="of a dataset of one's own; none: answer")
     keep_overlap: bool = Field(False, description="train on rows that are also in the run's benchmarks")
     system: str | None = Field(None, description="prompt template for training; none: the dataset's")
+    processes: Positive = Field(1, description="train in so many processes, one a GPU")
+    accelerate_config: str | None = Field(None, description="file of 'accelerate config': DDP, ZeRO, FSDP")
+    rollout_server: str | None = Field(
+        None, description="address of a 'trl vllm-serve' that samples rollouts"
+    )
+    full: bool = Field(False, description="train all parameters, without adapters, for comparison")
+    budget_usd: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="stop before the run costs more, with enough left for the evaluation"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bf16 on a GPU"
     )

@@ -21,13 +21,15 @@ from tina_harness.data import ChatTokenizer, load_problems, messages, write_quar
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import RunError, TinaError
 from tina_harness.hardware import Hardware, detect
+from tina_harness.launching import launch
 from tina_harness.planning import Plan, choose_benchmark, choose_engine, describe, dtype, locate, prepare
 from tina_harness.provenance import environment, manifest_of
 from tina_harness.registry import Registry
+from tina_harness.registry import load as load_registry
 from tina_harness.reporting.console import Console, clock, step_line
 from tina_harness.reporting.tables import as_table, score_rows
 from tina_harness.runs import Run
-from tina_harness.specs import Benchmark, Completion, Engine, EngineSession, Model, Sampling
+from tina_harness.specs import Benchmark, Engine, Model, Sampling
 from tina_harness.stopping import Stop, stoppable
 
 
@@ -65,14 +67,37 @@ def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run
             console.say(warning)
         done = run.whole_checkpoints(console.say)
         if not done or done[-1][0] < run.manifest().get("trained_to", plan.steps):
-            with stoppable(console.say) as stop, _libraries(console, run):
-                _train(run, plan, registry, console, done[-1][1] if done else None, stop)
+            _train_here_or_launch(run, plan, registry, console, done[-1][1] if done else None)
         subjects = _subjects(run, plan)
         if plan.benchmarks:
-            with _libraries(console, run), run.timed("evaluation"):
+            with _libraries(console, run), run.timed("final evaluation"):
                 evaluate_all(run, plan, subjects, registry, console)
         _report(run, plan, console)
     return run
+
+
+def _train_here_or_launch(
+    run: Run, plan: Plan, registry: Registry, console: Console, checkpoint: Path | None
+) -> None:
+    with stoppable(console.say) as stop:
+        if plan.config.processes > 1 or plan.config.accelerate_config:
+            launch(run, plan, stop)
+        else:
+            with _libraries(console, run):
+                _train(run, plan, registry, console, checkpoint, stop)
+        if stop():
+            raise Interrupted(stop.code)
+
+
+def work(run: Run, rank: int) -> None:
+    """A training process among several: its share of the run that another process holds."""
+    registry = load_registry()
+    manifest = run.manifest()
+    plan = prepare(Resolved(RunConfig.model_validate(manifest["config"]), manifest["origins"]), registry)
+    console = Console() if rank == 0 else Console(silent=True)
+    done = run.whole_checkpoints(console.say)
+    with stoppable(console.say) as stop, _libraries(console, run):
+        _train(run, plan, registry, console, done[-1][1] if done else None, stop)
 
 
 @contextlib.contextmanager
@@ -117,11 +142,13 @@ def _train(
     with run.timed("loading"):
         from tina_harness.training import Training, train
     clocked = _Clock(run, plan, console, checkpoint)
+    budget = _Budget(plan, registry)
 
-    def on_step(metrics: dict[str, Any]) -> None:
+    def on_step(metrics: dict[str, Any]) -> str | None:
         metrics["usd"] = clocked.step(metrics, time.monotonic() - start)
         for warning in registry.notify("tina_metrics", run=run, metrics=metrics):
             console.say(warning)
+        return budget.spent(metrics)
 
     def on_save(path: Path, step: int) -> None:
         for warning in registry.notify("tina_checkpoint_saved", run=run, path=path, step=step):
@@ -162,8 +189,6 @@ def _train(
         )
     gc.collect()
     console.settle()
-    if stop():
-        raise Interrupted(stop.code)
 
 
 class _Clock:
@@ -188,6 +213,46 @@ class _Clock:
         return None if usd is None else round(usd, 6)
 
 
+class _Budget:
+    """Whether another step would leave too little of `budget_usd` for the evaluation at the end.
+
+    The evaluation is taken to sample at the speed of the rollouts, completions that use the same share of
+    the longest length as those do.
+    """
+
+    def __init__(self, plan: Plan, registry: Registry) -> None:
+        self._plan, self._limit = plan, plan.config.budget_usd
+        if self._limit is None:
+            return
+        if plan.hardware.dollars(1.0) is None:
+            raise TinaError(
+                f"no price is known for {plan.hardware.device}, so a budget cannot be kept",
+                "add it to a registry.toml, or name it: --set hardware=NAME",
+            )
+        wanted = plan.config.eval
+        self._longest = (
+            0  # tokens of the evaluation of base and trained model, were all as long as they may be
+        )
+        for b in plan.benchmarks:
+            problems = len(load_problems(b, registry.catalogue, limit=wanted.limit).problems)
+            each = (wanted.samples or b.samples) * (wanted.max_new_tokens or b.max_new_tokens)
+            self._longest += 2 * problems * each
+
+    def spent(self, metrics: Mapping[str, Any]) -> str | None:
+        """Why to stop after this step."""
+        if self._limit is None:
+            return None
+        usd, train = metrics["usd"], self._plan.config.train
+        step = self._plan.hardware.dollars(metrics["seconds"]) or 0.0
+        length = metrics.get("completion_length") or train.max_new_tokens
+        per_token = metrics["seconds_rollout"] / (length * self._plan.completions_per_step)
+        tokens = self._longest * min(1.0, length / train.max_new_tokens)
+        reserve = self._plan.hardware.dollars(tokens * per_token) or 0.0
+        if usd + step + reserve < self._limit:
+            return None
+        return f"${usd:.4f} spent, ${reserve:.4f} kept for the evaluation, of a budget of ${self._limit:g}"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate_all` needs besides a run: a part of a Plan, or built by `tina eval`."""
@@ -209,63 +274,82 @@ def evaluate_all(
     from tina_harness.evaluation.adapters import check_adapter
     from tina_harness.evaluation.evaluate import Progress, result_key
     from tina_harness.evaluation.samples import SampleStore, identity
+    from tina_harness.evaluation.sessions import Sessions
     from tina_harness.grading import Grader
     from tina_harness.training.rewards import build_rewards
 
     config = plan.config
     tokenizer = ChatTokenizer(plan.folder)
-    tasks = {b.name: _task(b, tokenizer, registry, config.eval.limit) for b in plan.benchmarks}
+    tasks = {b.name: _task(b, tokenizer, registry, config) for b in plan.benchmarks}
     new_tokens, longest = _room(plan, tasks, tokenizer, console)
     rank = max([check_adapter(s.adapter, plan.folder) for s in subjects if s.adapter], default=0)
-    sessions = _Sessions(plan, longest, rank, console)
+    engine = plan.engine
+    sessions = Sessions(engine, plan.folder, plan.dtype, longest, rank, console.status, console.say)
     rewards = build_rewards(config, registry)
+
+    def evaluated(subject: Any, benchmark: Benchmark) -> Any:
+        """The results.json of a subject on a benchmark, and whether it was made now."""
+        folder = subject.whole or plan.folder
+        task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
+        samples = config.eval.samples or benchmark.samples
+        sampling = Sampling(config.eval.temperature, config.eval.top_p, new_tokens[benchmark.name])
+        what = identity(folder, subject.adapter, engine, plan.dtype, sampling, digest)
+        store = SampleStore(run.path.parent / ".samples", what, console.say)
+        if not config.eval.cache:
+            store.forget()
+        results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
+        if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
+            return None
+        began = time.monotonic()
+
+        def progress(at: Progress) -> None:
+            spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
+            left = spent / max(1, at.done - at.reused) * (at.total - at.done)
+            score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
+            console.status(
+                f"{name}: {at.done}/{at.total} samples | {at.tokens / spent:.0f} tokens/s | "
+                f"{clock(left)} left{score}",
+                final=at.done == at.total,
+            )
+
+        result = evaluate(
+            run,
+            subject,
+            task,
+            sessions.generate,
+            store,
+            grader,
+            rewards,
+            sampling=sampling,
+            samples=samples,
+            seed=config.seed,
+            progress=progress,
+        )
+        if result["reused"]:
+            total = len(task.problems) * samples
+            console.say(f"{name}: {result['reused']} of {total} samples were here already (--no-cache)")
+        return result
+
     try:
         with Grader() as grader:
-            for benchmark, subject in itertools.product(plan.benchmarks, subjects):
-                task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
-                samples = config.eval.samples or benchmark.samples
-                sampling = Sampling(config.eval.temperature, config.eval.top_p, new_tokens[benchmark.name])
-                what = identity(plan.folder, subject.adapter, plan.engine, plan.dtype, sampling, digest)
-                store = SampleStore(run.path.parent / ".samples", what, console.say)
-                if not config.eval.cache:
-                    store.forget()
-                results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
-                if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
-                    continue
-                began = time.monotonic()
-
-                def progress(at: Progress, name: str = name, began: float = began) -> None:
-                    spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
-                    left = spent / max(1, at.done - at.reused) * (at.total - at.done)
-                    score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
-                    console.status(
-                        f"{name}: {at.done}/{at.total} samples | {at.tokens / spent:.0f} tokens/s | "
-                        f"{clock(left)} left{score}",
-                        final=at.done == at.total,
-                    )
-
-                result = evaluate(
-                    run,
-                    subject,
-                    task,
-                    sessions.generate,
-                    store,
-                    grader,
-                    rewards,
-                    sampling=sampling,
-                    samples=samples,
-                    seed=config.seed,
-                    progress=progress,
-                )
-                if result["reused"]:
-                    total = len(task.problems) * samples
-                    console.say(
-                        f"{name}: {result['reused']} of {total} samples were here already (--no-cache)"
-                    )
-                for warning in registry.notify("tina_evaluated", run=run, result=result):
-                    console.say(warning)
+            for folder, pairs in _by_model(subjects, plan):
+                sessions.use(folder)
+                for result in itertools.starmap(evaluated, pairs):
+                    for warning in (
+                        registry.notify("tina_evaluated", run=run, result=result) if result else ()
+                    ):
+                        console.say(warning)
     finally:
         sessions.close()
+
+
+def _by_model(
+    subjects: Sequence[Any], plan: Plan | Evaluation
+) -> Iterator[tuple[Path, list[tuple[Any, Benchmark]]]]:
+    """(model folder, what is evaluated with it): one load of the engine each, adapters with their base."""
+    for folder in dict.fromkeys(s.whole or plan.folder for s in subjects):
+        mine = [s for s in subjects if (s.whole or plan.folder) == folder]
+        yield folder, [(s, b) for b in plan.benchmarks for s in mine]
 
 
 def _room(
@@ -289,59 +373,6 @@ def _room(
     return new_tokens, max((prompt_tokens[name] + new_tokens[name] for name in tasks), default=0)
 
 
-class _Sessions:
-    """The engine's session: opened when a sample is missing, and once more if it dies in the middle.
-
-    since: when it was loaded (monotonic seconds); 0 before.
-    """
-
-    def __init__(self, plan: Plan | Evaluation, longest: int, rank: int, console: Console) -> None:
-        self._plan, self._longest, self._rank = plan, longest, rank
-        self._engine, self._console = plan.engine.name, console
-        self._session: EngineSession | None = None
-        self._died = False
-        self.since = 0.0
-
-    def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
-    ) -> Iterator[tuple[int, Completion]]:
-        """As `EngineSession.generate`."""
-        waiting = list(range(len(prompts)))
-        while waiting:
-            if self._session is None:
-                self._console.status("loading the evaluation engine ...")
-                plan = self._plan
-                self._session = plan.engine.open(plan.folder, plan.dtype, self._longest, self._rank)
-                self.since = time.monotonic()
-            asked = list(waiting)
-            some = self._session.generate(
-                [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
-            )
-            try:
-                for place, completion in some:
-                    waiting.remove(asked[place])
-                    yield asked[place], completion
-            except TinaError:
-                raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
-                if self._died:
-                    raise TinaError(
-                        f"the engine {self._engine} died twice, with {len(waiting)} samples to go: {reason}",
-                        "the finished samples are kept: the same command continues with the others",
-                    ) from error
-                self._died = True
-                self._console.say(f"the engine {self._engine} died and is started again: {reason}")
-                self.close()
-
-    def close(self) -> None:
-        """Free the memory."""
-        session, self._session = self._session, None
-        if session is not None:
-            with contextlib.suppress(Exception):  # a dead engine may not close
-                session.close()
-
-
 def _has_key(path: Path, key: str) -> bool:
     """Whether a results.json is there, and of the same samples and grading."""
     with contextlib.suppress(OSError, ValueError):
@@ -349,13 +380,14 @@ def _has_key(path: Path, key: str) -> bool:
     return False
 
 
-def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, limit: int | None) -> Any:
+def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, config: RunConfig) -> Any:
     """A benchmark's problems with the prompts that this model sees."""
     from tina_harness.evaluation import Task
 
-    loaded = load_problems(benchmark, registry.catalogue, limit=limit)
+    loaded = load_problems(benchmark, registry.catalogue, limit=config.eval.limit)
     user = template_text(registry.catalogue, benchmark.prompt)
-    system = template_text(registry.catalogue, benchmark.system)
+    wanted = benchmark.system if config.eval.system is None else config.eval.system
+    system = template_text(registry.catalogue, wanted)
     turns = benchmark.conversation or (lambda p: messages(p.problem, system, user))
     prompts = [tokenizer.render(turns(p)) for p in loaded.problems]
     return Task(benchmark, loaded.problems, prompts, loaded.origin, loaded.revision, loaded.fingerprint)
@@ -400,15 +432,15 @@ def evaluate_model(
         ]
     else:
         found = dict(run.checkpoints())
-        trained = f"{model.name} + {_adapter_label(run)}"
         subjects = [
             Subject(model.name, model.name, None, None)
             if step is None
-            else Subject(trained, model.name, found[step], step)
+            else _trained(run, model.name, found[step], step)
             for step in steps
         ]
     before = run.manifest()["status"]
-    with run.locked(), _libraries(console, run), run.timed("evaluation"):
+    phase = "checkpoint evaluation" if run.manifest()["kind"] == "training" else "evaluation"
+    with run.locked(), _libraries(console, run), run.timed(phase):
         try:
             evaluate_all(run, evaluation, subjects, registry, console)
         except BaseException:
@@ -421,9 +453,18 @@ def evaluate_model(
 def _subjects(run: Run, plan: Plan) -> list[Any]:
     from tina_harness.evaluation import Subject
 
-    step, adapter = run.checkpoints()[-1]
-    trained = Subject(f"{plan.model.name} + {_adapter_label(run)}", plan.model.name, adapter, step)
-    return [Subject(plan.model.name, plan.model.name, None, None), trained]
+    step, folder = run.checkpoints()[-1]
+    base = Subject(plan.model.name, plan.model.name, None, None)
+    return [base, _trained(run, plan.model.name, folder, step)]
+
+
+def _trained(run: Run, model: str, folder: Path, step: int) -> Any:
+    """A checkpoint of a run: an adapter, or a whole model."""
+    from tina_harness.evaluation import Subject
+
+    if run.manifest()["config"].get("full"):
+        return Subject(f"{model}, trained in full on {_adapter_label(run)}", model, None, step, folder)
+    return Subject(f"{model} + {_adapter_label(run)}", model, folder, step)
 
 
 def _adapter_label(run: Run) -> str:
@@ -446,7 +487,8 @@ def _report(run: Run, plan: Plan, console: Console) -> None:
         console.say(as_table(rows))
         console.say()
     console.say(f"{clock(seconds)} in all" + (f", ${usd:.4f} ({plan.hardware.price_source})" if usd else ""))
-    console.say(f"run directory: {run.path}")
+    kept = [sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for _, p in run.checkpoints()]
+    console.say(f"{len(kept)} checkpoints, {sum(kept) / 2**20:.1f} MiB; run directory: {run.path}")
     console.say(f"next: {_command(run, 'leaderboard')}")
 
 
@@ -469,7 +511,8 @@ def _same_data(run: Run, manifest: Mapping[str, Any], plan: Plan) -> None:
 def _libraries(console: Console, run: Run) -> Iterator[None]:
     """Keep libraries off the screen and off the network where the files are here already."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would make the trainer use DataParallel
+    if "RANK" not in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would make the trainer use DataParallel
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     with console.quiet(run.log):

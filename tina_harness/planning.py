@@ -7,7 +7,7 @@ import importlib.util
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Plan:
     @property
     def completions_per_step(self) -> int:
         """Completions that one optimizer step samples."""
-        return self.config.train.batch * self.config.train.accumulate
+        return _completions_per_step(self.config)
 
     @property
     def tokens(self) -> int:
@@ -115,6 +115,8 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     """Resolve every name, load and filter the data, count steps and tokens. Does not import torch."""
     config = resolved.config
     hardware = detect(registry.catalogue, config.hardware)
+    if hardware.gpu:
+        hardware = replace(hardware, count=config.processes)
     notes: list[str] = []
     dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
@@ -123,6 +125,9 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         raise TinaError(
             f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
         )
+    for name in config.train.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise TinaError(f"--report-to {name} needs the package '{name}'", f"pip install {name}")
     names = config.bench or list(dataset.benchmarks)
     benchmarks = tuple(choose_benchmark(name, registry) for name in names)
     if not config.rewards:
@@ -144,7 +149,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         for match in benchmark_overlap(dataset, loaded, benchmarks, registry, config.seed).matches:
             aside[match.row] = f"also in {match.benchmark} ({match.kind})"
     kept = [i for i in range(len(lengths)) if i not in aside]
-    per_step = config.train.batch * config.train.accumulate // config.train.group
+    per_step = _completions_per_step(config) // config.train.group
     if len(kept) < per_step:
         raise TinaError(
             f"{len(kept)} of {len(lengths)} problems of '{dataset.name}' are left with prompts of at most "
@@ -191,8 +196,19 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.dataset.name}: {len(plan.problems)} problems ({plan.loaded.origin})"
         + (f", left out: {', '.join(left_out)}" if left_out else ""),
         f"{plan.algorithm.name}, {plan.steps} steps of {plan.completions_per_step} completions, "
-        f"LoRA r={config.lora.r} alpha={config.lora.scale}, seed {config.seed}",
+        f"{_adaptation(config)}, seed {config.seed}",
     ]
+
+
+def _completions_per_step(config: RunConfig) -> int:
+    return config.train.batch * config.train.accumulate * config.processes
+
+
+def _adaptation(config: RunConfig) -> str:
+    if config.full:
+        return "all parameters"
+    kind = ("rs" if config.lora.rslora else "") + ("DoRA" if config.lora.dora else "LoRA")
+    return f"{kind} r={config.lora.r} alpha={config.lora.scale}"
 
 
 def choose_dataset(
@@ -295,7 +311,7 @@ def dtype(wanted: str, hardware: Hardware) -> str:
 
 
 def estimate(plan: Plan, parent: Path) -> dict[str, Any]:
-    """Seconds and dollars of the training: from a measured run of this model here, else roughly.
+    """Seconds and dollars of the training: from a run of this model here or `tina bench`, else roughly.
 
     Rough: 8 FLOPs a parameter and token (sampling 2, update 6) at the hardware's effective speed.
     """
@@ -303,9 +319,9 @@ def estimate(plan: Plan, parent: Path) -> dict[str, Any]:
     if per_token is None and plan.hardware.effective_tflops and plan.model.parameters:
         flops = 8 * plan.model.parameters / plan.hardware.count
         per_token = flops / (plan.hardware.effective_tflops * 1e12)
-        basis = "rough: parameters and the hardware's effective speed in registry.toml"
+        basis = "rough, from parameters and registry.toml; tina bench hardware measures"
     if per_token is None:
-        return {"seconds": None, "usd": None, "basis": "unknown: no run of this model here was measured"}
+        return {"seconds": None, "usd": None, "basis": "unknown: measure it, tina bench hardware"}
     seconds = per_token * plan.tokens
     return {"seconds": seconds, "usd": plan.hardware.dollars(seconds), "basis": basis}
 
@@ -318,5 +334,14 @@ def _measured(plan: Plan, parent: Path) -> tuple[float | None, str]:
             if same and manifest["hardware"]["device"] == plan.hardware.device:
                 metrics = run.metrics()
                 seconds = sum(m["seconds"] for m in metrics)
-                return seconds / metrics[-1]["tokens"], f"measured in {run.id}"
+                scale = manifest["config"].get("processes", 1) / plan.config.processes
+                return scale * seconds / metrics[-1]["tokens"], f"measured in {run.id}"
+    if known := cache.read(speed_key(plan)):
+        return known["seconds"] / known["tokens"] / plan.config.processes, "measured by tina bench hardware"
     return None, ""
+
+
+def speed_key(plan: Plan) -> str:
+    """Where `tina bench hardware` keeps its measurement of a model on this machine."""
+    what = (plan.hardware.device, plan.model.name, plan.dtype, plan.engine.name, str(plan.config.full))
+    return "speed-" + sha256("\n".join(what).encode()).hexdigest()[:24]

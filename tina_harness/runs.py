@@ -97,8 +97,10 @@ class Run:
                 by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
 
-    def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]]) -> None:
-        """The rollouts of one step, with their rewards, as parquet."""
+    def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
+        """The rollouts of one step, with their rewards, as parquet; the newest `keep` steps stay."""
+        if not keep:
+            return
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -108,6 +110,8 @@ class Run:
         temporary = target.with_suffix(".tmp")
         pq.write_table(pa.table(dict(columns)), temporary)
         temporary.replace(target)
+        for old in sorted(folder.glob("step-*.parquet"))[: -keep or None]:
+            old.unlink()
 
     def checkpoints(self) -> list[tuple[int, Path]]:
         """(step, folder) of every checkpoint that was written to its end, oldest first."""

@@ -29,6 +29,8 @@ COMMANDS = {
     "mirror": ("mirror", "Copy datasets, benchmarks and models for a machine without network."),
     "runs": ("runs", "List the runs."),
     "merge": ("merge", "Put a run's adapter into its model's weights."),
+    "publish": ("publish", "Upload a run's result to the hub, with a model card."),
+    "bench": ("bench", "Measure how fast this machine trains."),
     "cost": ("cost", "What runs cost, by phase, beside published costs."),
     "leaderboard": ("leaderboard", "Rank everything that was evaluated, with intervals."),
     "doctor": ("doctor", "Check this machine: packages, GPU, disk, hub, plugins."),

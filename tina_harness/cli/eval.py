@@ -107,6 +107,7 @@ def command(
 def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | None]]:
     """(run, its checkpoints; None: the base) where the subject names a run; (None, []) for a model."""
     from tina_harness import runs
+    from tina_harness.cli import checkpoints
 
     reference, _, which = subject.partition("@")
     if subject in registry.entries["model"]:
@@ -120,42 +121,6 @@ def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | Non
     steps: list[int | None] = [s for s, _ in run.checkpoints()]
     if which == "base" or (not which and not steps and run.manifest()["kind"] != "training"):
         return run, [None]
-    if not steps:
-        raise TinaError(f"{run.id} has no checkpoint yet", f"continue it with 'tina resume {run.id}'")
-    if which == "all":
+    if which == "all" and steps:
         return run, steps
-    if which == "transition":
-        return run, [_at_transition(run, steps)]
-    if which == "best":
-        return run, [_best(run)]
-    if which and not (which.isdigit() and int(which) in steps):
-        there = ", ".join(map(str, steps))
-        raise TinaError(
-            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or all, best, base, transition"
-        )
-    return run, [int(which)] if which else steps[-1:]
-
-
-def _at_transition(run: Any, steps: list[int | None]) -> int:
-    """The checkpoint that was saved when the phase transition was seen."""
-    seen = run.manifest().get("transition")
-    if seen is None:
-        raise TinaError(f"{run.id} has had no phase transition", "docs/training.md says what one is")
-    there = [s for s in steps if s is not None and s >= seen["checkpoint"]]
-    return min(there, default=steps[-1] or 0)
-
-
-def _best(run: Any) -> int:
-    """The checkpoint with the highest mean Pass@1 over the benchmarks that all evaluated ones share."""
-    scores: dict[str, dict[str, float]] = {}
-    for result in run.results():
-        if result["checkpoint"].startswith("step ") and result["pass@1"] is not None:
-            scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = result["pass@1"]
-    shared = set.intersection(*(set(s) for s in scores.values())) if scores else set()
-    if not shared:
-        raise TinaError(
-            f"no checkpoints of {run.id} were evaluated on a benchmark in common",
-            f"tina eval {run.id}@all --bench NAME does it",
-        )
-    best = max(scores, key=lambda c: (sum(scores[c][b] for b in shared), -int(c.removeprefix("step "))))
-    return int(best.removeprefix("step "))
+    return run, [checkpoints.named(run, which, "all, base, ")]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from tina_harness.cli.common import RunReference, load_registry, runs_dir_option, runs_root
+from tina_harness.cli.checkpoints import find_checkpoint
+from tina_harness.cli.common import RunReference, load_registry, runs_dir_option
 from tina_harness.errors import TinaError
 
 
@@ -17,32 +18,29 @@ from tina_harness.errors import TinaError
 def command(run: str, destination: Path, runs_dir: str | None) -> None:
     """Write a run's model with a checkpoint's adapter merged into its weights, as safetensors.
 
-    RUN takes its last checkpoint, RUN@STEP that one. DEST is a folder that any tool of the field loads, and
-    so does `tina eval DEST`.
+    RUN takes its last checkpoint; RUN@STEP, RUN@best and RUN@transition that one. DEST is a folder that any
+    tool of the field loads, and so does `tina eval DEST`.
 
     \b
     Example:
       tina merge latest my-model
     """
-    from tina_harness import planning, runs
+    from tina_harness import planning
     from tina_harness.evaluation.adapters import check_adapter
     from tina_harness.hardware import detect
     from tina_harness.training.merge import merge
 
-    reference, _, step = run.partition("@")
-    found = runs.find(reference, runs_root(runs_dir))
-    kept = dict(found.checkpoints())
-    if not kept:
-        raise TinaError(f"{found.id} has no checkpoint", "only a training has")
-    if step and not (step.isdigit() and int(step) in kept):
-        raise TinaError(f"{found.id} has no checkpoint '{step}'", f"it has: {', '.join(map(str, kept))}")
+    found, step, checkpoint = find_checkpoint(run, runs_dir)
+    if found.manifest()["config"].get("full"):
+        raise TinaError(
+            f"{found.id} was trained in full: there is no adapter to merge", f"the model is {checkpoint}"
+        )
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise TinaError(f"{destination} exists and is not an empty folder", "choose another DEST")
     registry = load_registry()
     name = found.manifest()["model"]["name"]
     model = planning.choose_model(name, registry, detect(registry.catalogue))
     folder, _ = planning.locate(model, registry)
-    adapter = kept[int(step) if step else max(kept)]
-    check_adapter(adapter, folder)
-    merge(folder, adapter, destination)
-    click.echo(f"{destination}: {name} with the adapter of {found.id}, step {step or max(kept)}")
+    check_adapter(checkpoint, folder)
+    merge(folder, checkpoint, destination)
+    click.echo(f"{destination}: {name} with the adapter of {found.id}, step {step}")

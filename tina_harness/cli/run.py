@@ -30,10 +30,32 @@ FLAGS = {
     "max_steps": "train.max_steps",
     "lr": "train.learning_rate",
     "lora_rank": "lora.r",
+    "rslora": "lora.rslora",
+    "dora": "lora.dora",
+    "full": "full",
+    "processes": "processes",
+    "accelerate_config": "accelerate_config",
+    "rollout_server": "rollout_server",
+    "budget_usd": "budget_usd",
+    "save_every": "train.save_every",
+    "keep_last": "train.keep_last",
+    "keep_best": "train.keep_best",
+    "keep_completions": "train.keep_completions",
+    "report_to": "train.report_to",
     "stop_after_transition": "train.stop_after_transition",
+    "stop_on_hack": "guard.stop_on_hack",
     "limit": "eval.limit",
     "samples": "eval.samples",
 }
+
+
+class _Every(click.ParamType[Any]):
+    """Steps, as a number, or minutes, as a text such as 10m; the configuration refuses other texts."""
+
+    name = "every"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        return int(value) if str(value).isdigit() else str(value)
 
 
 @click.command()
@@ -59,7 +81,22 @@ FLAGS = {
     "--limit", type=click.IntRange(1), help="Evaluate on the first problems of each benchmark only."
 )
 @click.option("--samples", type=click.IntRange(1), help="Completions per benchmark problem.")
+@click.option("--rslora", is_flag=True, default=None, help="Rank-stabilised scale of the adapters.")
+@click.option("--dora", is_flag=True, default=None, help="Adapters with a magnitude of their own.")
+@click.option("--processes", type=click.IntRange(1), help="Train in so many processes, one a GPU.")
+@click.option("--accelerate-config", type=click.Path(exists=True), help="File of 'accelerate config'.")
+@click.option("--rollout-server", metavar="URL", help="A 'trl vllm-serve' that samples the rollouts.")
+@click.option("--full", is_flag=True, default=None, help="Train all parameters, without adapters.")
+@click.option(
+    "--budget-usd", type=float, metavar="USD", help="Stop in time to cost no more, evaluation included."
+)
+@click.option("--save-every", type=_Every(), metavar="STEPS|MINUTESm", help="Checkpoints: 50, or 10m.")
+@click.option("--keep-last", type=click.IntRange(1), help="Keep so many of the newest checkpoints [all].")
+@click.option("--keep-best", type=click.IntRange(1), help="And so many of those with the highest reward.")
+@click.option("--keep-completions", type=click.IntRange(0), help="Newest steps whose rollouts stay [500].")
+@click.option("--report-to", multiple=True, metavar="NAME", help="tensorboard, wandb, trackio or mlflow.")
 @click.option("--stop-after-transition", type=click.IntRange(1), help="Stop so many steps after it.")
+@click.option("--stop-on-hack", is_flag=True, default=None, help="Stop where a reward seems to be hacked.")
 @click.option("--seed", type=int, help="Seed of everything that is random.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Set any key, last of all.")
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it would cost, and stop.")

@@ -65,7 +65,7 @@ def model_folder(repo: str, revision: str) -> tuple[Path, str]:
 
     try:
         path = snapshot_download(repo, revision=revision or None, allow_patterns=list(MODEL_FILES))
-    except _hub_errors() as error:
+    except hub_errors() as error:
         raise _unreachable(repo, error) from error
     return Path(path), f"hub {repo}@{Path(path).name}"
 
@@ -76,7 +76,7 @@ def download(
     """A repository's files from the hub into a mirror. Raises TinaError where the hub does not give them."""
     try:
         return mirror.copy_from_hub(repo, kind, revision, patterns, destination)
-    except _hub_errors() as error:
+    except hub_errors() as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
         raise _unreachable(repo, error) from error
@@ -169,14 +169,14 @@ def _from_hub(repo: str, config: str | None, split: str, columns: Sequence[str],
     revision = revision or _newest(repo)
     try:
         rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
-    except (*_hub_errors(), datasets.exceptions.DatasetNotFoundError) as error:
+    except (*hub_errors(), datasets.exceptions.DatasetNotFoundError) as error:
         raise _unreachable(repo, error) from error
     check_columns(rows.column_names, columns, f"{repo} on the hub")
     arrow = rows.select_columns(list(columns)).with_format("arrow")[:]
     return Table(arrow, "hub", revision)
 
 
-def _hub_errors() -> tuple[type[Exception], ...]:
+def hub_errors() -> tuple[type[Exception], ...]:
     """What the hub client raises: its own errors, and those of the HTTP library that it is built on."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -32,12 +32,14 @@ class Subject:
     """What is evaluated.
 
     label: as in the leaderboard. adapter: a folder, None for the base. step: of a run's checkpoint.
+    whole: the folder of a model that was trained in full, in place of base and adapter.
     """
 
     label: str
     model: str
     adapter: Path | None
     step: int | None
+    whole: Path | None = None
 
     @property
     def checkpoint(self) -> str:
@@ -168,7 +170,8 @@ def evaluate(
 def result_key(task: Task, store: SampleStore, samples: int, seed: int) -> str:
     """What a result depends on: the samples, the problems and golds, and how they are graded."""
     benchmark = task.benchmark
-    parts = (store.key, task.fingerprint, samples, seed, benchmark.prompt, benchmark.answer_policy)
+    prompts = hashlib.sha256("\0".join(task.prompts).encode("utf-8", "surrogatepass")).hexdigest()
+    parts = (store.key, task.fingerprint, samples, seed, prompts, benchmark.answer_policy)
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
 
 

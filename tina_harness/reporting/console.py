@@ -16,7 +16,8 @@ from typing import IO, Any
 class Console:
     """Lines, and one live line at the bottom where the screen is a terminal."""
 
-    def __init__(self, to_stderr: bool = False) -> None:
+    def __init__(self, to_stderr: bool = False, silent: bool = False) -> None:
+        self._silent = silent
         self._stream: IO[str] = sys.stderr if to_stderr else sys.stdout
         self._live: Any = None
         self._last_plain = 0.0
@@ -28,6 +29,8 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """One line or more, above the live line."""
+        if self._silent:
+            return
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -35,6 +38,8 @@ class Console:
 
     def status(self, text: str, final: bool = False) -> None:
         """Replace the live line; where there is no terminal, print a line at most every two seconds."""
+        if self._silent:
+            return
         if self.terminal:
             self._draw(text)
         elif final or time.monotonic() - self._last_plain >= 2:

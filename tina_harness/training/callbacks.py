@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from tina_harness.config import TrainConfig
 from tina_harness.errors import RunError
-from tina_harness.runs import Run, seal
-from tina_harness.training.guards import divergence, hacking
+from tina_harness.runs import CHECKSUMS, Run, seal
+from tina_harness.training.guards import WINDOW, divergence, hacking
 from tina_harness.training.train import Training
 from tina_harness.training.transition import transition
 
@@ -37,29 +40,37 @@ NAMES = {
 class StepCallback(TrainerCallback):
     """Writes a metrics line a step, keeps the rollouts, and stops the trainer when asked to."""
 
-    def __init__(self, run: Run, training: Training) -> None:
-        self.run, self.training = run, training
+    def __init__(self, run: Run, training: Training, trainer: Any) -> None:
+        self.run, self.training, self.trainer = run, training, trainer
         self.clock = self.began = time.monotonic()
         self.random: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.warned = False
         self.seen: int | None = None
+        self.saved = self.logged = self.began  # when the newest checkpoint and metrics line were written
+        self.saving = 0.0  # seconds that checkpoints took
+
+    @property
+    def _config(self) -> TrainConfig:
+        return self.training.config.train
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
-        self.began = time.monotonic()
+        self.began = self.saved = time.monotonic()
         self.random = random_state()
         self.history = [m for m in self.run.metrics() if m["step"] <= state.global_step]
         self.seen = next((m["step"] for m in self.history if "transition" in m), None)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """How long the steps took, without start-up, this time."""
-        self.run.update(seconds_of_steps=round(time.monotonic() - self.began, 3))
+        spent = round(time.monotonic() - self.began, 3)
+        self.run.update(seconds_of_steps=spent, seconds_of_checkpoints=round(self.saving, 3))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Time runs from here."""
         self.clock = time.monotonic()
-        self.training.stop.interruptible = True
+        # among several processes a step is not given up: the others would wait for this one for ever
+        self.training.stop.interruptible = self.trainer.accelerator.num_processes == 1
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """From here on the step is to be finished."""
@@ -69,15 +80,27 @@ class StepCallback(TrainerCallback):
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
         self.random = random_state()
         enough = state.global_step >= self.training.steps or self._long_after(state.global_step)
-        if enough or self.training.stop():
+        every = self._config.save_every
+        due = isinstance(every, str) and time.monotonic() - self.saved >= 60 * int(every.removesuffix("m"))
+        stop, due = self._together(self.training.stop(), due)
+        if enough or stop:
             control.should_training_stop = True
-            control.should_save = True
             if enough:
                 self.run.update(trained_to=state.global_step)
+        if enough or stop or due:
+            control.should_save = True
+
+    def _together(self, *mine: bool) -> list[bool]:
+        """True where it is so in any process; all have to leave the loop, and save, after the same step."""
+        accelerator = self.trainer.accelerator
+        if accelerator.num_processes == 1:
+            return list(mine)
+        told = torch.tensor([float(m) for m in mine], device=accelerator.device)
+        return [bool(t) for t in accelerator.reduce(told, "sum").tolist()]
 
     def _long_after(self, step: int) -> bool:
         """Whether the phase transition was so long ago that the recipe wants to stop."""
-        after = self.training.config.train.stop_after_transition
+        after = self._config.stop_after_transition
         return after is not None and self.seen is not None and step >= self.seen + after
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
@@ -89,9 +112,15 @@ class StepCallback(TrainerCallback):
         for key, value in logs.items():
             if key.startswith("rewards/") and key.endswith("/mean"):
                 line[key.removesuffix("/mean")] = value
-        line["not_gradable"] = self.training.scorer.not_gradable
-        line["seconds"] = round(time.monotonic() - self.clock, 4)
-        self.run.save_completions(state.global_step, self.training.scorer.rollouts)
+        scorer = self.training.scorer
+        line |= {"not_gradable": scorer.not_gradable, "grader_timeouts": scorer.timeouts}
+        scorer.not_gradable = scorer.timeouts = 0
+        phases, line["groups_skipped"] = self.trainer.take()
+        seconds = time.monotonic() - self.clock
+        line["seconds"] = round(seconds, 4)
+        line |= {f"seconds_{name}": round(spent, 4) for name, spent in phases.items()}
+        line["seconds_update"] = round(seconds - sum(phases.values()), 4)
+        self.run.save_completions(state.global_step, self._rollouts(), self._config.keep_completions)
         self.history.append(line)
         guard = self.training.config.guard
         lost, hacked = divergence(self.history, guard), hacking(self.history)
@@ -109,13 +138,26 @@ class StepCallback(TrainerCallback):
             self.run.update(transition={"step": place, "checkpoint": state.global_step})
             self.training.say([f"phase transition at step {place}; checkpoint at step {state.global_step}"])
             control.should_save = True
-        self.training.on_step(line)
+        self.logged = time.monotonic()
+        why = self.training.on_step(line)
         self.run.append_metrics(line)
+        (enough,) = self._together(why is not None)
+        if enough and state.global_step < self.training.steps:
+            self.training.say([f"stopping at step {state.global_step}: {why}"])
+            control.should_training_stop = control.should_save = True
+            self.run.update(trained_to=state.global_step)
         if lost or (hacked and guard.stop_on_hack):
             raise RunError(
                 f"stopped at step {state.global_step}: {lost or hacked}",
                 self._last_good(),
             )
+
+    def _rollouts(self) -> dict[str, list[Any]]:
+        """The step's rollouts, of all processes."""
+        mine = self.training.scorer.rollouts
+        if self.trainer.accelerator.num_processes == 1:
+            return mine
+        return {name: gather_object(values) for name, values in sorted(mine.items())}
 
     def _examples(self) -> list[str]:
         """A few completions of the newest rollouts, on a line each."""
@@ -132,8 +174,32 @@ class StepCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is on disk."""
         path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        seal(path)
-        self.training.on_save(path, state.global_step)
+        self.trainer.accelerator.wait_for_everyone()  # each process writes its random state
+        self.saved = time.monotonic()
+        if state.is_world_process_zero:
+            seal(path)
+            self.training.on_save(path, state.global_step)
+            self._prune()
+        self.saving += time.monotonic() - self.logged
+
+    def _prune(self) -> None:
+        """Remove checkpoints by `keep_last` and `keep_best`; never the newest or the transition's."""
+        last, best = self._config.keep_last, self._config.keep_best
+        if last is None and best is None:
+            return
+        steps = [step for step, _ in self.run.checkpoints()]
+        rewards = {m["step"]: m.get("reward") or 0.0 for m in self.history}
+
+        def mean(step: int) -> float:
+            near = [r for s, r in rewards.items() if step - WINDOW < s <= step]
+            return sum(near) / max(1, len(near))
+
+        keep = {*steps[-(last or 1) :], *sorted(steps, key=mean)[-(best or 0) or len(steps) :]}
+        keep.add(self.run.manifest().get("transition", {}).get("checkpoint", -1))
+        for step, path in self.run.checkpoints():
+            if step not in keep:
+                (path / CHECKSUMS).unlink()  # first, so that a kill leaves no half that counts
+                shutil.rmtree(path)
 
 
 def random_state() -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Scorer:
 
     opens_think: the chat template ends the prompt with `<think>`, which is then put before each
     completion, so that graders and rewards see the whole of it.
+    not_gradable, timeouts: verdicts since they were last set to 0.
     """
 
     grader: Grader
@@ -45,6 +46,7 @@ class Scorer:
     opens_think: bool
     rollouts: dict[str, list[Any]] = field(default_factory=dict)
     not_gradable: int = 0
+    timeouts: int = 0
     _graded: tuple[list[str], list[Verdict]] | None = None
 
     def functions(self) -> list[Callable[..., list[float | None]]]:
@@ -86,6 +88,7 @@ class Scorer:
             self._graded = (key, self.grader.grade(items))
             self.grader.check()
             self.not_gradable += sum(v.correct is None for v in self._graded[1])
+            self.timeouts += sum(v.outcome == "timeout" for v in self._graded[1])
         return self._graded[1]
 
 

@@ -22,8 +22,8 @@ class Training:
 
     prompts: one conversation a problem. steps: stop after so many; schedule_steps: length of the
     learning-rate schedule. dtype: "float32" or "bfloat16". stop: asked after each step; when it
-    says True the trainer saves and stops. on_step and on_save: told of each metrics line and
-    checkpoint. say: told of lines for the user.
+    says True the trainer saves and stops. on_step: told of each metrics line; why to stop after it, or
+    None. on_save: told of each checkpoint. say: told of lines for the user.
     """
 
     config: RunConfig
@@ -38,7 +38,7 @@ class Training:
     gpu: bool
     scorer: Scorer
     stop: Stop
-    on_step: Callable[[dict[str, Any]], None]
+    on_step: Callable[[dict[str, Any]], str | None]
     on_save: Callable[[Path, int], None]
     say: Callable[[Sequence[str]], None]
 
@@ -54,6 +54,8 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from tina_harness.training.callbacks import StepCallback, set_random_state
+    from tina_harness.training.probe import check_rollouts
+    from tina_harness.training.trainer import harnessed
 
     config = training.config
     trainer_class, trl_config = arguments(run, training)
@@ -70,17 +72,21 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     rows = datasets.Dataset.from_dict(
         {"prompt": list(training.prompts), "gold": [p.gold for p in training.problems]}
     )
-    trainer = trainer_class(
+    trainer = harnessed(trainer_class)(
         model=model,
         reward_funcs=training.scorer.functions(),
         args=trl_config,
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=peft.LoraConfig(
+        peft_config=None
+        if config.full
+        else peft.LoraConfig(
             r=config.lora.r,
             lora_alpha=config.lora.scale,
             lora_dropout=config.lora.dropout,
-            target_modules=config.lora.targets,
+            target_modules=_targets(model, config.lora.targets),
+            use_rslora=config.lora.rslora,
+            use_dora=config.lora.dora,
             bias="none",
             task_type="CAUSAL_LM",
         ),
@@ -89,7 +95,10 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     built = _read_back(
         trainer, {k: wanted[k] for k in wanted if k in _PROVEN or k in training.algorithm.settings}
     )
-    callback = StepCallback(run, training)
+    trained, everything = built["trainable_parameters"], built["parameters"]
+    training.say([f"{trained:,} of {everything:,} parameters are trained ({trained / everything:.2%})"])
+    built["rollout_check"] = check_rollouts(trainer, _token_ids(tokenizer, training.prompts[0]))
+    callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -99,6 +108,13 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
             trainer._save_checkpoint(trainer.model, trial=None)
             callback.on_save(trainer.args, trainer.state, trainer.control)
     return built
+
+
+def _token_ids(tokenizer: Any, prompt: Any, longest: int = 64) -> list[int]:
+    """The end of a prompt, conversation or text, as token ids."""
+    if not isinstance(prompt, str):
+        prompt = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])[-longest:]
 
 
 def settings(training: Training) -> dict[str, Any]:
@@ -128,15 +144,24 @@ def settings(training: Training) -> dict[str, Any]:
         "use_cpu": not training.gpu,
         "gradient_checkpointing": checkpointing,
         "save_strategy": "steps",
-        "save_steps": t.save_every,
+        "save_steps": t.save_every if isinstance(t.save_every, int) else 10**9,  # minutes: the callback saves
         "logging_steps": 1,
-        "report_to": "none",
+        "report_to": list(t.report_to) or "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": training.gpu,
+        "ddp_find_unused_parameters": False,
         **training.algorithm.settings,
         **{k: v for k, v in overrides.items() if v is not None},
         **training.engine.rollouts,
+        **_server(training.config.rollout_server),
     }
+
+
+def _server(address: str | None) -> dict[str, Any]:
+    """Rollouts by a `trl vllm-serve` on other GPUs."""
+    if address is None:
+        return {}
+    return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": address}
 
 
 def arguments(run: Run, training: Training) -> tuple[type, Any]:
@@ -152,6 +177,29 @@ def arguments(run: Run, training: Training) -> tuple[type, Any]:
             raise TinaError(f"algorithm '{algorithm.name}' sets '{key}', which TRL does not have", hint)
     trainer_class = algorithm.trainer() if algorithm.trainer else GRPOTrainer
     return trainer_class, GRPOConfig(output_dir=str(run.checkpoints_dir), **wanted)
+
+
+_PAPER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def _targets(model: Any, wanted: Sequence[str] | None) -> list[str] | str:
+    """The modules that get an adapter: the wanted ones, else the paper's, else (peft) all linear ones.
+
+    Raises TinaError where the model lacks a wanted one, with the names of those it has.
+    """
+    import torch
+
+    linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    if wanted is None:
+        return list(_PAPER_TARGETS) if linear.issuperset(_PAPER_TARGETS) else "all-linear"
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    if missing := [name for name in wanted if name not in there]:
+        names = ", ".join(f'"{n}"' for n in sorted(linear - {"lm_head"}))
+        raise TinaError(
+            f"the model has no module {', '.join(repr(m) for m in missing)} to adapt",
+            f"it has: --set 'lora.targets=[{names}]'",
+        )
+    return list(wanted)
 
 
 def _attention(gpu: bool) -> Mapping[str, str]:

@@ -4,7 +4,8 @@ strict: the whole completion is `<think>..</think><answer>..</answer>`, each tag
 answer and every `\boxed{}` hold something: empty tags are the first hack a small model finds, and blanks,
 punctuation, `\phantom{2}` and the prompt's own `\boxed{ANSWER}` are empty too.
 close_think: what the Tina code counts where the chat template opens `<think>` in the prompt: exactly
-one closing tag on a line of its own, with text on both sides of it, and no empty box. Range: 0 or 1.
+one closing tag on a line of its own, with text on both sides of it, and no empty box.
+box: exactly one `\boxed{}`, with something in it. Range: 0 or 1.
 
 >>> reward = build()
 >>> context = RewardContext(grade=lambda c, g: [])
@@ -49,11 +50,16 @@ def close_think(completion: str) -> bool:
     )
 
 
-VARIANTS = {"strict": strict, "close_think": close_think}
+def box(completion: str) -> bool:
+    """Exactly one box, closed and with something in it."""
+    return completion.count("\\boxed") == 1 and filled(completion)
+
+
+VARIANTS = {"strict": strict, "close_think": close_think, "box": box}
 
 
 def build(variant: str = "strict"):
-    """variant: "strict" or "close_think"."""
+    """variant: "strict", "close_think" or "box"."""
     if variant not in VARIANTS:
         raise ValueError(f"rewards.format.variant = {variant!r}: expected one of {', '.join(VARIANTS)}")
     check = VARIANTS[variant]

@@ -1,10 +1,11 @@
 """What the harness costs: the embedded training by `tina run` and by a plain TRL script, side by side.
 
-    python benchmarks/overhead.py [--pairs 3] [--steps 40]
+    python benchmarks/training.py [--pairs 3] [--steps 40]
 
 Same model, data order, seed, steps and rewards; the plain script grades with math-verify in its own
 process. Prints wall-clock seconds of the steps (after start-up) and of the whole process, peak
-memory, and whether losses and rewards are equal step by step. `--plain FILE` is the plain script.
+memory, whether losses and rewards are equal step by step, and what checkpoints take of the run, saved as
+often as the recipe says. `--plain FILE` is the plain script.
 """
 
 import argparse
@@ -89,6 +90,7 @@ def plain(steps: int, out: Path, recipe: dict) -> None:
                 beta=train["beta"],
                 loss_type="grpo",
                 scale_rewards="group",
+                use_bias_correction_kl=False,
                 reward_weights=[1.0, 2.0],
                 seed=seed,
                 bf16=False,
@@ -162,6 +164,7 @@ def main() -> None:
                     f"{peak_plain:.0f}",
                     f"{peak_tina:.0f}",
                     peak_tina / peak_plain,
+                    100 * manifest["seconds_of_checkpoints"] / whole_tina,
                     "equal" if same else "differ",
                 ]
             )
@@ -174,10 +177,13 @@ def main() -> None:
         "TRL MiB",
         "tina MiB",
         "ratio",
+        "checkpoints %",
         "loss, reward",
     ]
     print(tabulate(rows, headers=heads, tablefmt="github", floatfmt=".3f"))
     print(f"median ratio of the steps: {statistics.median(r[2] for r in rows):.3f}")
+    print(f"median ratio of steps a second: {1 / statistics.median(r[2] for r in rows):.3f}")
+    print(f"median share of checkpoints: {statistics.median(r[8] for r in rows):.2f}%")
     print(f"median ratio of peak memory: {statistics.median(r[7] for r in rows):.3f}")
     sys.exit(0 if equal else 1)
 

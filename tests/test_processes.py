@@ -1,0 +1,118 @@
+"""Several training processes: the same losses as one, one run directory, and an orderly end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from tina_harness import planning, registry, runs
+from tina_harness.launching import command
+from tina_harness.provenance import manifest_of
+
+WORKER = Path(__file__).parent / "scripts" / "scripted_worker.py"
+SMALL = ("--max-steps", "3", "--limit", "4", "--samples", "1", "--set", "train.batch=16")
+
+
+def scripted(processes, batch, parent):
+    """metrics.jsonl of three steps with rollouts that do not depend on the process."""
+    names = registry.load()
+    settings = {"train.max_steps": 3, "train.batch": batch, "processes": processes, "lora.dropout": 0.0}
+    flags = {key: (value, "test") for key, value in settings.items()}
+    resolved = planning.layers(names, preset="embedded", file=None, flags=flags, assignments=[])
+    plan = planning.prepare(resolved, names)
+    run = runs.create(parent, "x", "y", manifest_of(plan, names))
+    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(WORKER)]
+    done = subprocess.run(
+        [sys.executable, *words, str(run.path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return run.metrics()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    one, two = scripted(1, 32, tmp_path / "one"), scripted(2, 16, tmp_path / "two")
+    assert len(one) == len(two) == 3
+    same = ("reward", "rewards/format", "rewards/accuracy", "completion_length", "tokens", "learning_rate")
+    for a, b in zip(one, two, strict=True):
+        for name in same:
+            assert a[name] == pytest.approx(b[name], rel=1e-6), name
+        assert a["grad_norm"] > 0.01
+        for name in ("loss", "grad_norm", "kl", "entropy"):
+            assert a[name] == pytest.approx(b[name], rel=2e-3, abs=1e-6), (a["step"], name)
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(tina):
+    done = tina("run", *SMALL, "--processes", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = [p.parent for p in Path("runs").glob("*/manifest.json")]
+    run = runs.Run(path)
+    assert [m["step"] for m in run.metrics()] == [1, 2, 3]
+    assert done.stdout.count("step 3/3") == 1
+    assert len(pq.read_table(path / "completions" / "step-000003.parquet")) == 32
+    (step, checkpoint), *_ = run.checkpoints()
+    assert step == 3
+    assert runs.damaged(checkpoint) == ""
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= {p.name for p in checkpoint.iterdir()}
+    assert {r["checkpoint"] for r in run.results()} == {"base", "step 3"}
+    assert run.manifest()["built"]["rollout_check"]["engine"] < 1e-3
+
+
+@pytest.mark.slow
+def test_sigterm_ends_all_processes_with_a_checkpoint_that_resumes(tina):
+    words = ["run", *SMALL[2:], "--max-steps", "40", "--processes", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tina_harness", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for _ in range(1200):
+        found = list(Path("runs").glob("*/metrics.jsonl"))
+        if found and found[0].read_text().count("\n") >= 2:
+            break
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, said
+    run = runs.Run(found[0].parent)
+    stopped = run.checkpoints()[-1][0]
+    assert 2 <= stopped < 40
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    manifest["config"]["train"]["max_steps"] = stopped + 2
+    (run.path / "manifest.json").write_text(json.dumps(manifest))
+    done = tina("resume", run.id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [m["step"] for m in run.metrics()] == list(range(1, stopped + 3))
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_training_process_is_one_sentence(tina):
+    done = tina("run", *SMALL, "--processes", "2", "--set", 'lora.targets=["qq_proj"]')
+    assert done.returncode == 1
+    assert "the model has no module 'qq_proj' to adapt" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_gpus_are_started_by_accelerate_launch(tmp_path):
+    config = SimpleNamespace(processes=4, accelerate_config=None)
+    plan = SimpleNamespace(config=config, hardware=SimpleNamespace(gpu=True))
+    words = command(plan, runs.Run(tmp_path))
+    assert words[1:4] == ["-m", "accelerate.commands.launch", "--multi_gpu"]
+    assert "--num_processes=4" in words
+    assert words[-3:] == ["-m", "tina_harness.launching", str(tmp_path)]
+    config.accelerate_config = "zero2.yaml"
+    assert command(plan, runs.Run(tmp_path))[3:5] == ["--config_file", "zero2.yaml"]

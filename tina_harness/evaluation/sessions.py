@@ -1,0 +1,81 @@
+"""An engine's session for a whole command: opened when a sample is missing, and once more if it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tina_harness.errors import TinaError
+from tina_harness.specs import Completion, Engine, EngineSession, Sampling
+
+
+class Sessions:
+    """Samples with one load of an engine.
+
+    longest: prompt and completion in tokens. rank: of the largest adapter. status, say: take lines for the
+    user. since: when the engine was loaded (monotonic seconds); 0 before.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        dtype: str,
+        longest: int,
+        rank: int,
+        status: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._engine, self._folder, self._dtype = engine, folder, dtype
+        self._longest, self._rank = longest, rank
+        self._status, self._say = status, say
+        self._session: EngineSession | None = None
+        self._died = False
+        self.since = 0.0
+
+    def use(self, folder: Path) -> None:
+        """Sample with the model in that folder from here on."""
+        if folder != self._folder:
+            self.close()
+            self._folder = folder
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
+    ) -> Iterator[tuple[int, Completion]]:
+        """As `EngineSession.generate`."""
+        waiting = list(range(len(prompts)))
+        while waiting:
+            if self._session is None:
+                self._status("loading the evaluation engine ...")
+                self._session = self._engine.open(self._folder, self._dtype, self._longest, self._rank)
+                self.since = time.monotonic()
+            asked = list(waiting)
+            some = self._session.generate(
+                [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
+            )
+            try:
+                for place, completion in some:
+                    waiting.remove(asked[place])
+                    yield asked[place], completion
+            except TinaError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
+                if self._died:
+                    raise TinaError(
+                        f"the engine {self._engine.name} died twice, with {len(waiting)} samples to go: "
+                        f"{reason}",
+                        "the finished samples are kept: the same command continues with the others",
+                    ) from error
+                self._died = True
+                self._say(f"the engine {self._engine.name} died and is started again: {reason}")
+                self.close()
+
+    def close(self) -> None:
+        """Free the memory."""
+        session, self._session = self._session, None
+        if session is not None:
+            with contextlib.suppress(Exception):  # a dead engine may not close
+                session.close()

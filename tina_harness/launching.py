@@ -1,0 +1,135 @@
+"""A training over several processes: `accelerate launch` of this module, one process a device.
+
+The parent holds the run and waits; the workers build the same plan from the manifest. Rank 0 writes, the
+others keep step with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tina_harness.errors import RunError
+from tina_harness.planning import Plan
+from tina_harness.runs import Run
+from tina_harness.stopping import Stop
+
+_ENDED = ".ended.json"  # how rank 0 ended: {} well, else code, message and hint
+
+
+class Follower(Run):
+    """The run as a rank other than 0 has it: read, and not written."""
+
+    def update(self, **changes: Any) -> None:
+        """Rank 0 does it."""
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Rank 0 does it."""
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Rank 0 does it."""
+
+    def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
+        """Rank 0 does it."""
+
+
+def command(plan: Plan, run: Run) -> list[str]:
+    """What starts the workers; on CPUs torchrun itself, as accelerate's launcher starts only one there."""
+    python, module = sys.executable, [__name__, str(run.path.resolve())]
+    file, count = plan.config.accelerate_config, plan.config.processes
+    if file is not None:
+        return [python, "-m", "accelerate.commands.launch", "--config_file", file, "-m", *module]
+    if not plan.hardware.gpu:
+        return [
+            python,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={count}",
+            "-m",
+            *module,
+        ]
+    words = ["--multi_gpu", f"--num_processes={count}", "--num_machines=1", "--mixed_precision=no"]
+    words += ["--dynamo_backend=no", f"--main_process_port={_free_port()}"]
+    return [python, "-m", "accelerate.commands.launch", *words, "-m", *module]
+
+
+def launch(run: Run, plan: Plan, stop: Stop) -> None:
+    """Train in several processes, to the end or until `stop` is asked for.
+
+    Raises RunError with what rank 0 said where they fail.
+    """
+    ended = run.path / _ENDED
+    ended.unlink(missing_ok=True)
+    surroundings = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(plan))}
+    if not plan.hardware.gpu:
+        surroundings["ACCELERATE_USE_CPU"] = "true"
+    with open(run.log, "ab") as log:
+        process = subprocess.Popen(command(plan, run), stderr=log, env=surroundings, start_new_session=True)
+        told = False
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+                if stop() and not told:  # the workers stop after the step, with a checkpoint
+                    told = True
+                    process.send_signal(signal.SIGTERM)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    try:
+        said = json.loads(ended.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {"message": f"the training processes ended with code {process.returncode}"}
+        said["hint"] = f"what they said is at the end of {run.log}"
+    ended.unlink(missing_ok=True)
+    if "message" in said and not stop():
+        raise RunError(said["message"], said.get("hint", ""))
+
+
+@contextlib.contextmanager
+def reported(run: Run, rank: int) -> Iterator[None]:
+    """Tell the parent how rank 0 ended."""
+    said: dict[str, Any] = {"message": "a training process was killed"}
+    try:
+        yield
+        said = {}
+    except Exception as error:
+        said = {"message": str(error) or type(error).__name__, "hint": getattr(error, "hint", "")}
+        raise
+    finally:
+        if rank == 0:
+            (run.path / _ENDED).write_text(json.dumps(said), encoding="utf-8")
+
+
+def _threads(plan: Plan) -> str:
+    return str(max(1, (os.cpu_count() or 1) // plan.config.processes))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def main() -> None:
+    """One worker: `python -m tina_harness.launching RUN_DIRECTORY`."""
+    from tina_harness import orchestrator
+
+    rank = int(os.environ["RANK"])
+    path = Path(sys.argv[1])
+    run = Run(path) if rank == 0 else Follower(path)
+    with reported(run, rank):
+        orchestrator.work(run, rank)
+
+
+if __name__ == "__main__":
+    main()
