@@ -25,7 +25,9 @@ def hub():
             if tokens[-1] != "Bearer hf_good":
                 return self.send(401, {"error": "Invalid credentials"})
             if self.path == "/api/repos/create":
-                return self.send(200, {"url": f"http://hub/{json.loads(body)['name']}"})
+                return self.send(200, {"url": f"{server.address}/me/{json.loads(body)['name']}"})
+            if self.path == "/api/validate-yaml":
+                return self.send(200, {"errors": [], "warnings": []})
             if "/preupload/" in self.path:
                 paths = [f["path"] for f in json.loads(body)["files"]]
                 told = [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in paths]
@@ -34,7 +36,9 @@ def hub():
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
                         files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-                return self.send(200, {"commitUrl": "http://hub/commit/1", "commitOid": "1" * 40})
+                return self.send(
+                    200, {"commitUrl": f"{server.address}/me/tina-x/commit/1", "commitOid": "1" * 40}
+                )
             return self.send(404, {"error": self.path})
 
         def do_GET(self):
@@ -81,7 +85,7 @@ def test_a_run_is_published_with_its_card_results_and_cost(tina, hub, tmp_path):
 
     done = tina("publish", "latest", "--repo", "me/tina-x", env=_surroundings(hub, "hf_good"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "http://hub/commit/1"
+    assert done.stdout.splitlines()[-1] == f"{hub.address}/me/tina-x/commit/1"
     assert hub.files.keys() == names
     from huggingface_hub import ModelCard
 

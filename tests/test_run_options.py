@@ -61,7 +61,7 @@ def test_full_training_takes_the_same_path(tina):
     (same,) = [r for r in run.results() if r["checkpoint"] == "step 3" and r["problems"] == 6]
     assert alone["problems"] == 4
     assert same["model"] == "tina-nano"
-    assert "there is no adapter to merge" in tina("merge", "latest", "x").stderr
+    assert "there is no adapter to merge" in tina("merge", run.id, "x").stderr
 
 
 def test_a_budget_ends_the_training_in_time_for_the_evaluation(tina):

@@ -54,7 +54,7 @@ def test_the_embedded_run_learns_the_format_and_leaves_everything_behind(tina):
     assert manifest["status"] == "finished"
     assert manifest["built"]["loss_type"] == "grpo"
     assert manifest["built"]["reward_weights"] == {"format": 1.0, "accuracy": 2.0}
-    assert {"training", "evaluation"} <= manifest["seconds"].keys()
+    assert {"training", "final evaluation"} <= manifest["seconds"].keys()
     assert manifest["usd"] > 0
     assert manifest["packages"]["trl"]
     lines = metrics(run)

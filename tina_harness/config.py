@@ -7,13 +7,14 @@ happen (the original's Dr.GRPO recipe lost `scale_reward` that way).
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tina_harness.errors import TinaError, did_you_mean, nearest
 from tina_harness.registry import Registry
@@ -72,9 +73,7 @@ class TrainConfig(_Table):
     temperature: Annotated[float, Field(gt=0)] = Field(0.7, description="sampling temperature of rollouts")
     max_prompt_tokens: Positive = Field(512, description="longer prompts are left out before training")
     max_new_tokens: Positive = Field(3584, description="longest completion")
-    save_every: Positive | Annotated[str, Field(pattern=r"^[1-9]\d*m$")] = Field(
-        50, description="steps between checkpoints, or minutes: 10m"
-    )
+    save_every: int | str = Field(50, description="steps between checkpoints, or minutes: 10m")
     keep_last: Positive | None = Field(None, description="keep so many of the newest checkpoints; none: all")
     keep_best: Positive | None = Field(None, description="and so many of those with the highest reward")
     keep_completions: Annotated[int, Field(ge=0)] = Field(
@@ -91,6 +90,13 @@ class TrainConfig(_Table):
         None, description="overrides how the algorithm scales advantages"
     )
     gradient_checkpointing: bool | None = Field(None, description="none: on a GPU only")
+
+    @field_validator("save_every")
+    @classmethod
+    def _steps_or_minutes(cls, value: int | str) -> int | str:
+        if not re.fullmatch(r"[1-9]\d*m?", str(value)):
+            raise ValueError("expected a number of steps, or of minutes such as 10m")
+        return int(value) if str(value).isdigit() else value
 
     @model_validator(mode="after")
     def _groups_fit(self) -> TrainConfig:

@@ -49,15 +49,6 @@ FLAGS = {
 }
 
 
-class _Every(click.ParamType[Any]):
-    """Steps, as a number, or minutes, as a text such as 10m; the configuration refuses other texts."""
-
-    name = "every"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        return int(value) if str(value).isdigit() else str(value)
-
-
 @click.command()
 @click.option("--dataset", type=Name("dataset"), help="Registry name, jsonl:FILE, parquet:FILE or hf:REPO.")
 @click.option("--problem-column", metavar="NAME", help="Of a dataset of your own [problem].")
@@ -90,7 +81,7 @@ class _Every(click.ParamType[Any]):
 @click.option(
     "--budget-usd", type=float, metavar="USD", help="Stop in time to cost no more, evaluation included."
 )
-@click.option("--save-every", type=_Every(), metavar="STEPS|MINUTESm", help="Checkpoints: 50, or 10m.")
+@click.option("--save-every", metavar="STEPS|MINUTESm", help="Checkpoints: 50, or 10m.")
 @click.option("--keep-last", type=click.IntRange(1), help="Keep so many of the newest checkpoints [all].")
 @click.option("--keep-best", type=click.IntRange(1), help="And so many of those with the highest reward.")
 @click.option("--keep-completions", type=click.IntRange(0), help="Newest steps whose rollouts stay [500].")
