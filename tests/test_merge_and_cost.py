@@ -41,7 +41,7 @@ def test_a_merged_model_has_the_logits_of_base_and_adapter_and_is_evaluated_as_o
     words = ("--bench", "arithmetic-heldout", "--limit", "2", "--samples", "1", "--json")
     assert tina("eval", "merged", *words).returncode == 0
     assert "not an empty folder" in tina("merge", run, "merged").stderr
-    assert "it has: 2, 3" in tina("merge", f"{run}@7", "other").stderr
+    assert "it has steps 2, 3; or best" in tina("merge", f"{run}@7", "other").stderr
     assert not Path("other").exists()
 
 

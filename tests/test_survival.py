@@ -42,7 +42,10 @@ def run_in(folder):
 
 def lines(folder):
     """The metrics without what is timed."""
-    return [{k: v for k, v in m.items() if k != "usd" and not k.startswith("seconds")} for m in run_in(folder).metrics()]
+    return [
+        {k: v for k, v in m.items() if k != "usd" and not k.startswith("seconds")}
+        for m in run_in(folder).metrics()
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,11 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         raise TinaError(
             f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
         )
+    if engine.needs_gpu and not hardware.gpu:
+        raise TinaError(
+            f"the engine '{engine.name}' samples rollouts only on a GPU, and there is none",
+            "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too",
+        )
     for name in config.train.report_to:
         if importlib.util.find_spec(name) is None:
             raise TinaError(f"--report-to {name} needs the package '{name}'", f"pip install {name}")
