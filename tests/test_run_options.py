@@ -91,3 +91,34 @@ def test_bad_options_are_one_sentence(tina, words, said):
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_hardware_is_measured_and_a_dry_run_uses_it(tina, tmp_path):
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    rough = json.loads(tina("run", "--dry-run", "--json", env=cache).stdout)["plan"]
+    assert rough["estimate"].startswith("rough")
+    done = tina("bench", "hardware", "--json", env=cache)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)
+    assert row["model"] == "tina-nano"
+    assert min(row["sampled tokens/s"], row["trained tokens/s"], row["usd per million"]) > 0
+    plan = json.loads(tina("run", "--dry-run", "--json", env=cache).stdout)["plan"]
+    assert plan["estimate"] == "measured by tina bench hardware"
+    assert plan["hours, at most"] == pytest.approx(plan["tokens, at most"] / row["tokens/s"] / 3600, rel=1e-6)
+    other = json.loads(tina("run", "--dry-run", "--json", "--full", env=cache).stdout)["plan"]
+    assert other["estimate"].startswith("rough")
+
+
+def test_benchmarks_take_a_system_prompt_and_keep_results_apart(tina):
+    words = ("eval", "tina-nano", "--bench", "arithmetic-heldout", "--limit", "3", "--samples", "1", "--json")
+    (plain,) = json.loads(tina(*words).stdout)
+    (asked,) = json.loads(tina(*words, "--system", "calculate").stdout)
+    assert asked["key"] != plain["key"]
+    assert "there is no" in tina(*words, "--system", "calculat").stderr
+    done = tina("run", "--max-steps", "1", *SMALL, "--set", "eval.system=calculate", "--runs-dir", "other")
+    assert done.returncode == 0, done.stderr
+    (run,) = [Run(p.parent) for p in Path("other").glob("*/manifest.json")]
+    base = next(r for r in run.results() if r["checkpoint"] == "base")
+    assert base["key"] != plain["key"]
+    samples = tina("samples", "latest", "--runs-dir", "other", "--bench", "arithmetic-heldout", "--json")
+    assert "in a box" in json.loads(samples.stdout)[0]["prompt"]

@@ -27,6 +27,7 @@ from tina_harness.errors import TinaError
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Longest completion [the benchmark's].")
 @click.option("--limit", type=click.IntRange(1), help="The first problems only.")
 @click.option("--engine", type=Name("engine"), help="What samples [by hardware].")
+@click.option("--system", metavar="NAME", help="Prompt template as system prompt [the benchmark's].")
 @click.option("--seed", type=int, help="Seed of the samples.")
 @click.option("--no-cache", is_flag=True, help="Sample again what is here already.")
 @runs_dir_option
