@@ -28,6 +28,8 @@ _ENDED = ".ended.json"  # how rank 0 ended: {} well, else code, message and hint
 class Follower(Run):
     """The run as a rank other than 0 has it: read, and not written."""
 
+    leads = False
+
     def update(self, **changes: Any) -> None:
         """Rank 0 does it."""
 

@@ -146,7 +146,7 @@ def _train(
 
     def on_step(metrics: dict[str, Any]) -> str | None:
         metrics["usd"] = clocked.step(metrics, time.monotonic() - start)
-        for warning in registry.notify("tina_metrics", run=run, metrics=metrics):
+        for warning in registry.notify("tina_metrics", run=run, metrics=metrics) if run.leads else ():
             console.say(warning)
         return budget.spent(metrics)
 

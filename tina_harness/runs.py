@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tina_harness.errors import RunError, TinaError, did_you_mean
 
@@ -31,6 +31,7 @@ class Run:
     """One run directory. Create with `create`, find again with `find`."""
 
     path: Path
+    leads: ClassVar[bool] = True  # whether this process writes it; see launching.Follower
 
     @property
     def id(self) -> str:

@@ -2,7 +2,7 @@
 
 It uses every device that CUDA_VISIBLE_DEVICES names, one whole model on each (data parallel);
 TINA_VLLM_TENSOR_PARALLEL=N spreads each model over N of them. On a CPU its threads are bound to the cores
-(VLLM_CPU_OMP_THREADS_BIND) and its cache is 4 GiB (VLLM_CPU_KVCACHE_SPACE), unless these are set.
+(VLLM_CPU_OMP_THREADS_BIND) and its cache is at most 4 GiB (VLLM_CPU_KVCACHE_SPACE), unless these are set.
 Rollouts use TRL's colocated mode: trainer and engine share the GPU.
 """
 
@@ -33,7 +33,7 @@ class Session:
             cores = sorted(os.sched_getaffinity(0))
             ranks = [",".join(map(str, cores[i :: tensor * data])) for i in range(tensor * data)]
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "|".join(ranks))
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(cache_gib()))
             # After a prompt that is prefilled in parts, vLLM 0.31 rewinds the request's random stream, which
             # no generator on a CPU can do: the engine dies.
             whole_prompts = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_tokens)}
@@ -58,7 +58,13 @@ class Session:
         async def start() -> AsyncLLMEngine:
             return AsyncLLMEngine.from_engine_args(arguments)
 
-        self.engine = self.loop.run(start())
+        try:
+            self.engine = self.loop.run(start())
+        except RuntimeError as error:  # from a process of vLLM's, which says why in the log only
+            raise TinaError(
+                f"vLLM could not start: {(str(error).splitlines() or ['?'])[0]}",
+                "the reason is in the run's log.txt; for want of memory: VLLM_CPU_KVCACHE_SPACE=1 on a CPU",
+            ) from error
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
@@ -100,6 +106,12 @@ class Session:
         self.engine.shutdown()
         self.loop.close()
         del self.engine
+
+
+def cache_gib() -> int:
+    """GiB for the keys and values on a CPU: 4, or a third of the memory that is free where that is less."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(4, free // 3 // 2**30))
 
 
 def parallel(devices: int) -> tuple[int, int]:
