@@ -110,8 +110,9 @@ class Session:
 
 def cache_gib() -> int:
     """GiB for the keys and values on a CPU: 4, or a third of the memory that is free where that is less."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(4, free // 3 // 2**30))
+    import psutil  # vLLM requires it
+
+    return max(1, min(4, psutil.virtual_memory().available // 3 // 2**30))
 
 
 def parallel(devices: int) -> tuple[int, int]:
