@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,3 +154,12 @@ def test_a_tensor_parallel_size_that_does_not_fit_is_said(tensor, monkeypatch):
     monkeypatch.setenv("TINA_VLLM_TENSOR_PARALLEL", tensor)
     with pytest.raises(TinaError, match="does not divide the 4 devices"):
         parallel(4)
+
+
+@pytest.mark.parametrize(("available", "expected"), [(30, 4), (9, 3), (2, 1)])
+def test_the_cache_on_a_cpu_fits_the_free_memory(available, expected, monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    from tina_plugins.engines.vllm import cache_gib
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=available * 2**30))
+    assert cache_gib() == expected
