@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["scripts"]  # programs that tests start; importing them changes TRL or vLLM
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
