@@ -7,7 +7,8 @@ import statistics
 
 import pytest
 
-from tina_harness import Sampling
+from tina_harness import Benchmark, Sampling, registry
+from tina_harness.data import load_problems
 from tina_harness.evaluation import bootstrap_mean
 from tina_harness.evaluation.evaluate import sample_seed
 from tina_harness.evaluation.statistics import compare, majority, pass_at_k
@@ -234,3 +235,23 @@ def test_a_tower_of_exponents_costs_its_deadline_and_the_next_item_nothing():
         tower, right = grader.grade([Item("x", "\\boxed{9^{9^{9^{9^{9}}}}}"), Item("2x", "\\boxed{x+x}")])
     assert tower.outcome in ("timeout", "incorrect", "error")
     assert right.outcome == "correct"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("aime24", 30), ("aime25", 30), ("amc23", 40), ("math500", 500), ("minerva", 272)]
+)
+def test_every_gold_of_a_benchmark_is_right_as_an_answer(mirror, name, rows):
+    names = registry.load()
+    benchmark = names.get(Benchmark, name)
+    problems = load_problems(benchmark, names.catalogue).problems
+    assert len(problems) == rows
+    items = [
+        Item(p.gold, f"so it is $\\boxed{{{p.gold}}}$.", p.kind, benchmark.answer_policy, p.problem)
+        for p in problems
+    ]
+    with Grader() as grader:
+        verdicts = grader.grade(items)
+    wrong = [
+        (p.gold, v.outcome, v.rule) for p, v in zip(problems, verdicts, strict=True) if v.correct is not True
+    ]
+    assert wrong == []
