@@ -149,7 +149,7 @@ def main() -> None:
             command = [sys.executable, "-m", "tina_harness", "run", "--runs-dir", str(runs), "--limit", "1"]
             whole_tina, peak_tina = measured([*command, "--samples", "1", "--max-steps", str(given.steps)])
             theirs = json.loads(out.read_text())
-            (run,) = (p for p in runs.iterdir() if p.is_dir())
+            (run,) = (p.parent for p in runs.glob("*/manifest.json"))
             ours = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
             same = [{"loss": m["loss"], "reward": m["reward"]} for m in ours] == theirs["lines"]
             equal = equal and same
