@@ -1,5 +1,6 @@
 """Several training processes: the same losses as one, one run directory, and an orderly end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -97,6 +99,46 @@ def test_sigterm_ends_all_processes_with_a_checkpoint_that_resumes(tina):
     done = tina("resume", run.id)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [m["step"] for m in run.metrics()] == list(range(1, stopped + 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_lost_process_fails_the_run_and_it_resumes(tina, rank):
+    words = ["run", *SMALL[2:], "--max-steps", "6", "--save-every", "2", "--processes", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tina_harness", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(1200):
+        found = list(Path("runs").glob("*/metrics.jsonl"))
+        if found and found[0].read_text().count("\n") >= 3:
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    (victim,) = [w for w in workers if w.is_running() and _rank(w) == rank and _trains(w)]
+    victim.kill()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1, out + err
+    assert "Traceback" not in err
+    assert "training process" in err
+    run = runs.Run(found[0].parent)
+    assert run.status() == "failed"
+    done = tina("resume", run.id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [m["step"] for m in run.metrics()] == [1, 2, 3, 4, 5, 6]
+
+
+def _rank(process):
+    with contextlib.suppress(psutil.Error):
+        return process.environ().get("RANK")
+
+
+def _trains(process):
+    with contextlib.suppress(psutil.Error):
+        return "tina_harness.launching" in process.cmdline()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tina_harness.errors import RunError
+from tina_harness.errors import RunError, TinaError
 from tina_harness.planning import Plan
 from tina_harness.runs import Run
 from tina_harness.stopping import Stop
@@ -91,10 +91,12 @@ def launch(run: Run, plan: Plan, stop: Stop) -> None:
         said = json.loads(ended.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         said = {"message": f"the training processes ended with code {process.returncode}"}
-        said["hint"] = f"what they said is at the end of {run.log}"
     ended.unlink(missing_ok=True)
-    if "message" in said and not stop():
-        raise RunError(said["message"], said.get("hint", ""))
+    if stop() or (not process.returncode and "message" not in said):
+        return
+    lost = f"a training process was lost (exit code {process.returncode})"  # while rank 0 ended in order
+    onward = f"all they said is at the end of {run.log}; go on with: tina resume {run.id}"
+    raise RunError(said.get("message", lost), said.get("hint", onward))
 
 
 @contextlib.contextmanager
@@ -104,8 +106,13 @@ def reported(run: Run, rank: int) -> Iterator[None]:
     try:
         yield
         said = {}
+    except TinaError as error:
+        said = {"message": error.message, "hint": error.hint}
+        raise
     except Exception as error:
-        said = {"message": str(error) or type(error).__name__, "hint": getattr(error, "hint", "")}
+        said = {
+            "message": f"a training process failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+        }
         raise
     finally:
         if rank == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import itertools
 import json
 import math
 import os
@@ -230,9 +229,7 @@ class _Budget:
                 "add it to a registry.toml, or name it: --set hardware=NAME",
             )
         wanted = plan.config.eval
-        self._longest = (
-            0  # tokens of the evaluation of base and trained model, were all as long as they may be
-        )
+        self._longest = 0  # tokens of the evaluation, base and trained, were all as long as they may be
         for b in plan.benchmarks:
             problems = len(load_problems(b, registry.catalogue, limit=wanted.limit).problems)
             each = (wanted.samples or b.samples) * (wanted.max_new_tokens or b.max_new_tokens)
@@ -287,8 +284,8 @@ def evaluate_all(
     sessions = Sessions(engine, plan.folder, plan.dtype, longest, rank, console.status, console.say)
     rewards = build_rewards(config, registry)
 
-    def evaluated(subject: Any, benchmark: Benchmark) -> Any:
-        """The results.json of a subject on a benchmark, and whether it was made now."""
+    def evaluate_one(subject: Any, benchmark: Benchmark) -> None:
+        """Write a subject's results on a benchmark, unless they are there."""
         folder = subject.whole or plan.folder
         task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
         samples = config.eval.samples or benchmark.samples
@@ -299,7 +296,7 @@ def evaluate_all(
             store.forget()
         results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
         if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
-            return None
+            return
         began = time.monotonic()
 
         def progress(at: Progress) -> None:
@@ -328,17 +325,15 @@ def evaluate_all(
         if result["reused"]:
             total = len(task.problems) * samples
             console.say(f"{name}: {result['reused']} of {total} samples were here already (--no-cache)")
-        return result
+        for warning in registry.notify("tina_evaluated", run=run, result=result):
+            console.say(warning)
 
     try:
         with Grader() as grader:
             for folder, pairs in _by_model(subjects, plan):
                 sessions.use(folder)
-                for result in itertools.starmap(evaluated, pairs):
-                    for warning in (
-                        registry.notify("tina_evaluated", run=run, result=result) if result else ()
-                    ):
-                        console.say(warning)
+                for subject, benchmark in pairs:
+                    evaluate_one(subject, benchmark)
     finally:
         sessions.close()
 
