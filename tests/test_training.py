@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,10 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_ends_as_if_nothing_had_happened(ti
     done = tina("resume", "latest")
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "manifest.json").read_text())["status"] == "finished"
+    before, after = metrics(run)[reached - 1 : reached + 1]
+    rate = (after["tokens"] - before["tokens"]) / after["seconds"]
+    said = re.search(rf"step {reached + 1}/10 .* (\d+) tokens/s", done.stdout)
+    assert float(said[1]) == pytest.approx(rate, abs=1)
     keys = ("step", "loss", "reward", "grad_norm", "learning_rate")
     ours, whole = ([[m[k] for k in keys] for m in metrics(r)] for r in (run, the_run("whole")))
     assert ours == whole

@@ -197,7 +197,8 @@ class _Clock:
         self.plan, self.console = plan, console
         self.before = sum(run.manifest().get("seconds", {}).values())
         self.first = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-        self.tokens_before: float | None = None
+        seen = [m.get("tokens", 0) for m in run.metrics() if m["step"] <= self.first]
+        self.tokens_before = float(seen[-1]) if seen else 0.0  # the count goes on through a resume
         self.began = time.monotonic()
 
     def step(self, metrics: Mapping[str, Any], seconds: float) -> float | None:
@@ -205,7 +206,7 @@ class _Clock:
         usd = self.plan.hardware.dollars(self.before + seconds)
         step, total = metrics["step"], self.plan.steps
         tokens = float(metrics.get("tokens") or 0)
-        rate = (tokens - (self.tokens_before or 0.0)) / max(metrics["seconds"], 1e-9)
+        rate = (tokens - self.tokens_before) / max(metrics["seconds"], 1e-9)
         self.tokens_before = tokens
         left = (total - step) * (time.monotonic() - self.began) / max(1, step - self.first)
         self.console.status(step_line(metrics, total, rate, left, usd), final=step >= total)
