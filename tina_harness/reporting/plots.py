@@ -10,7 +10,7 @@ from typing import Any
 def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str) -> None:
     """Each reward's mean and the completion length (tokens, right axis) over steps, as an image file.
 
-    A vertical line marks the phase transition.
+    Bold lines are means of the last ten steps, thin ones the steps. A vertical line marks the transition.
     """
     import matplotlib
 
@@ -22,7 +22,9 @@ def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str
     steps = [m["step"] for m in metrics]
     names = sorted({k for m in metrics for k in m if k.startswith("rewards/")})
     for name in names:
-        axes.plot(steps, [_number(m.get(name)) for m in metrics], label=name.removeprefix("rewards/"))
+        values = [_number(m.get(name)) for m in metrics]
+        (line,) = axes.plot(steps, _running_mean(values), label=name.removeprefix("rewards/"), lw=2)
+        axes.plot(steps, values, color=line.get_color(), lw=0.7, alpha=0.35)
     for place in [m["transition"] for m in metrics if "transition" in m]:
         axes.axvline(place, color="0.8", lw=1)
     axes.set_xlabel("optimizer step")
@@ -31,10 +33,19 @@ def reward_curves(metrics: Sequence[Mapping[str, Any]], target: Path, title: str
     lengths = axes.twinx()
     lengths.plot(steps, [_number(m.get("completion_length")) for m in metrics], color="0.6", ls=":")
     lengths.set_ylabel("completion length, tokens (dotted)")
-    axes.legend(loc="center right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=max(1, len(names)), frameon=False)
     temporary = target.with_name(f".{target.name}")
     figure.savefig(temporary, format=target.suffix[1:], dpi=130)
     temporary.replace(target)
+
+
+def _running_mean(values: Sequence[float], width: int = 10) -> list[float]:
+    """At each place the mean of the last `width` values, fewer at the start, leaving out NaN."""
+    means = []
+    for end in range(1, len(values) + 1):
+        known = [v for v in values[max(0, end - width) : end] if v == v]
+        means.append(sum(known) / len(known) if known else float("nan"))
+    return means
 
 
 def _number(value: Any) -> float:
