@@ -31,13 +31,14 @@ def scripted(processes, batch, parent):
     plan = planning.prepare(resolved, names)
     run = runs.create(parent, "x", "y", manifest_of(plan, names))
     words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(WORKER)]
-    done = subprocess.run(
-        [sys.executable, *words, str(run.path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-    )
+    with run.timed("training"):
+        done = subprocess.run(
+            [sys.executable, *words, str(run.path)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     return run.metrics()
 

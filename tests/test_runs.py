@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import os
+import time
 
 import pytest
 
@@ -39,8 +41,32 @@ def test_metrics_survive_a_cut_last_line_and_a_repeated_step(run):
 def test_the_ledger_adds_up_over_phases_and_errors(run):
     with pytest.raises(RuntimeError), run.timed("training"):
         raise RuntimeError
-    run.spend("training", 2.0)
-    assert run.manifest()["seconds"]["training"] >= 2.0
+    first = run.manifest()["seconds"]["training"]
+    assert first > 0
+    with run.timed("training"):
+        pass
+    with run.timed("report"):
+        pass
+    ledger = run.seconds()
+    assert ledger["training"] >= first
+    assert ledger == run.manifest()["seconds"]
+    assert ledger.keys() == {"training", "report"}
+
+
+def test_a_killed_phase_counts_until_the_last_sign_of_life(run):
+    with run.timed("training"):
+        pass
+    before = run.seconds()["training"]
+    run.update(phase={"name": "training", "since": time.time() - 100})  # as a kill leaves it
+    os.utime(run.path / "manifest.json", (time.time() - 90,) * 2)
+    assert run.seconds()["training"] == pytest.approx(before + 10, abs=1)
+    run.append_metrics({"step": 1})
+    os.utime(run.path / "metrics.jsonl", (time.time() - 40,) * 2)
+    assert run.seconds()["training"] == pytest.approx(before + 60, abs=1)
+    with run.timed("final evaluation"):  # the next session; the hour between them is not counted
+        run.touch()
+    assert run.manifest()["seconds"]["training"] == pytest.approx(before + 60, abs=1)
+    assert run.manifest()["seconds"]["final evaluation"] < 1
 
 
 def test_two_processes_cannot_hold_one_run(run):

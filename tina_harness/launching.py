@@ -33,9 +33,6 @@ class Follower(Run):
     def update(self, **changes: Any) -> None:
         """Rank 0 does it."""
 
-    def spend(self, phase: str, seconds: float) -> None:
-        """Rank 0 does it."""
-
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Rank 0 does it."""
 

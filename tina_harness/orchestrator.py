@@ -60,7 +60,7 @@ def resume(run: Run, registry: Registry, console: Console) -> Run:
 
 def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run:
     with run.locked(), _marked(run, registry, console):
-        run.update(status="running", pid=os.getpid())
+        run.update(status="running", pid=os.getpid(), seconds=run.seconds(), phase=None)
         for note in [*describe(plan), f"run directory {run.path}"]:
             console.say(note)
         for warning in registry.notify("tina_run_started", run=run):
@@ -70,7 +70,7 @@ def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run
             _train_here_or_launch(run, plan, registry, console, done[-1][1] if done else None)
         subjects = _subjects(run, plan)
         if plan.benchmarks:
-            with _libraries(console, run), run.timed("final evaluation"):
+            with run.timed("final evaluation"), _libraries(console, run):
                 evaluate_all(run, plan, subjects, registry, console)
         _report(run, plan, console)
     return run
@@ -79,14 +79,14 @@ def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run
 def _train_here_or_launch(
     run: Run, plan: Plan, registry: Registry, console: Console, checkpoint: Path | None
 ) -> None:
-    with stoppable(console.say) as stop:
+    with stoppable(console.say) as stop, run.timed("training"):
         if plan.config.processes > 1 or plan.config.accelerate_config:
             launch(run, plan, stop)
         else:
             with _libraries(console, run):
                 _train(run, plan, registry, console, checkpoint, stop)
-        if stop():
-            raise Interrupted(stop.code)
+    if stop():
+        raise Interrupted(stop.code)
 
 
 def work(run: Run, rank: int) -> None:
@@ -132,20 +132,18 @@ def _train(
     stop: Stop,
 ) -> None:
     from tina_harness.grading import Grader
+    from tina_harness.training import Training, train
     from tina_harness.training.rewards import Scorer, build_rewards
 
     console.status("loading torch and the model ...")
     rewards = build_rewards(plan.config, registry)
     tokenizer = ChatTokenizer(plan.folder)
     opens_think = tokenizer.render(messages("x")).rstrip().endswith("<think>")
-    start = time.monotonic()
-    with run.timed("loading"):
-        from tina_harness.training import Training, train
     clocked = _Clock(run, plan, console, checkpoint)
     budget = _Budget(plan, registry)
 
     def on_step(metrics: dict[str, Any]) -> str | None:
-        metrics["usd"] = clocked.step(metrics, time.monotonic() - start)
+        metrics["usd"] = clocked.step(metrics)
         for warning in registry.notify("tina_metrics", run=run, metrics=metrics) if run.leads else ():
             console.say(warning)
         return budget.spent(metrics)
@@ -159,7 +157,7 @@ def _train(
         for line in lines:
             console.say(line)
 
-    with Grader() as grader, run.timed("training"):
+    with Grader() as grader:
         built = train(
             run,
             Training(
@@ -203,15 +201,16 @@ class _Clock:
 
     def __init__(self, run: Run, plan: Plan, console: Console, checkpoint: Path | None) -> None:
         self.plan, self.console = plan, console
-        self.before = sum(run.manifest().get("seconds", {}).values())
+        manifest = run.manifest()
+        self.before, self.since = sum(manifest["seconds"].values()), manifest["phase"]["since"]
         self.first = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         seen = [m.get("tokens", 0) for m in run.metrics() if m["step"] <= self.first]
         self.tokens_before = float(seen[-1]) if seen else 0.0  # the count goes on through a resume
         self.began = time.monotonic()
 
-    def step(self, metrics: Mapping[str, Any], seconds: float) -> float | None:
+    def step(self, metrics: Mapping[str, Any]) -> float | None:
         """Show a step's line; returns the dollars spent so far."""
-        usd = self.plan.hardware.dollars(self.before + seconds)
+        usd = self.plan.hardware.dollars(self.before + time.time() - self.since)
         step, total = metrics["step"], self.plan.steps
         tokens = float(metrics.get("tokens") or 0)
         rate = (tokens - self.tokens_before) / max(metrics["seconds"], 1e-9)
@@ -309,6 +308,7 @@ def evaluate_all(
         began = time.monotonic()
 
         def progress(at: Progress) -> None:
+            run.touch()
             spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
             left = spent / max(1, at.done - at.reused) * (at.total - at.done)
             score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
@@ -444,7 +444,7 @@ def evaluate_model(
         ]
     before = run.manifest()["status"]
     phase = "checkpoint evaluation" if run.manifest()["kind"] == "training" else "evaluation"
-    with run.locked(), _libraries(console, run), run.timed(phase):
+    with run.locked(), run.timed(phase), _libraries(console, run):
         try:
             evaluate_all(run, evaluation, subjects, registry, console)
         except BaseException:
@@ -479,8 +479,9 @@ def _adapter_label(run: Run) -> str:
 def _report(run: Run, plan: Plan, console: Console) -> None:
     from tina_harness.reporting.plots import reward_curves
 
-    reward_curves(run.metrics(), run.path / "curves.png", f"{plan.model.name}, {_adapter_label(run)}")
-    seconds = sum(run.manifest()["seconds"].values())
+    with run.timed("report"):
+        reward_curves(run.metrics(), run.path / "curves.png", f"{plan.model.name}, {_adapter_label(run)}")
+    seconds = sum(run.seconds().values())
     usd = plan.hardware.dollars(seconds)
     run.update(usd=usd)
     rows = score_rows(run.results(), plan.hardware.dollars(1.0))

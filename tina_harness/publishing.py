@@ -45,7 +45,7 @@ def write_folder(run: Run, step: int, checkpoint: Path, repo: str, folder: Path,
     for name in ("metrics.jsonl", "curves.png"):
         if (run.path / name).exists():
             shutil.copyfile(run.path / name, logs / name)
-    card = _card(manifest, step, results, repo, base, registry)
+    card = _card(run, step, results, repo, base, registry)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def _base(manifest: Mapping[str, Any], registry: Registry) -> Model:
 
 
 def _card(
-    manifest: Mapping[str, Any],
+    run: Run,
     step: int,
     results: Sequence[Mapping[str, Any]],
     repo: str,
@@ -108,6 +108,7 @@ def _card(
 ) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
+    manifest = run.manifest()
     config, data = manifest["config"], manifest["dataset"]
     whole, dataset = config.get("full", False), without_paths(data["name"])
     scores = [
@@ -134,9 +135,8 @@ def _card(
         model_name=repo.rpartition("/")[2] if scores else None,
         eval_results=scores or None,
     )
-    hardware, seconds = manifest["hardware"], manifest.get("seconds", {})
+    hardware, seconds = manifest["hardware"], run.seconds()
     price = hardware["usd_per_hour"]
-    usd = {p: price * hardware["count"] * s / 3600 for p, s in seconds.items()} if price is not None else {}
     recipe = {
         "algorithm": config["algo"],
         "rewards (weight)": ", ".join(f"{n} {t.get('weight', 1)}" for n, t in config["rewards"].items()),
@@ -176,7 +176,7 @@ def _card(
         f"{hardware['count']} x {hardware['device']}"
         + (f" at ${price:.2f} an hour ({hardware['price_source']})" if price is not None else "")
         + ".",
-        _markdown([{"phase": p, "seconds": round(s, 1), "usd": usd.get(p)} for p, s in seconds.items()]),
+        _markdown([{"phase": p, "seconds": round(s, 1), "usd": run.usd(s)} for p, s in seconds.items()]),
         f"## Use\n\n```python\n{use}\n```\n",
     ]
     return "\n\n".join(parts)

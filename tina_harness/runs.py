@@ -44,6 +44,10 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
     def checkpoints_dir(self) -> Path:
         """Adapters and trainer state, a folder a step."""
         return self.path / "checkpoints"
@@ -60,26 +64,47 @@ class Run:
         """Change entries of the manifest, whole."""
         write_json(self.path / MANIFEST, {**self.manifest(), **changes, "updated": now()})
 
-    def spend(self, phase: str, seconds: float) -> None:
-        """Add to the time that a phase took; the ledger survives resumes."""
-        ledger = dict(self.manifest().get("seconds", {}))
-        ledger[phase] = round(ledger.get(phase, 0.0) + seconds, 3)
-        self.update(seconds=ledger)
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase, over all resumes.
+
+        A phase that is under way, or that a kill ended, counts until the run's last sign of life: the newest
+        of the files that it writes as it goes.
+        """
+        manifest = self.manifest()
+        ledger: dict[str, float] = dict(manifest.get("seconds", {}))
+        if phase := manifest.get("phase"):
+            signs = [p.stat().st_mtime for p in (self._metrics, self.log, self.path / MANIFEST) if p.exists()]
+            spent = max(0.0, max(signs) - phase["since"])
+            ledger[phase["name"]] = round(ledger.get(phase["name"], 0.0) + spent, 3)
+        return ledger
+
+    def usd(self, seconds: float) -> float | None:
+        """The price of that many seconds on its hardware, as known when it was started."""
+        hardware = self.manifest().get("hardware", {})
+        price = hardware.get("usd_per_hour")
+        return None if price is None else price * hardware["count"] * seconds / 3600
+
+    def touch(self) -> None:
+        """A sign of life, from work that writes elsewhere."""
+        os.utime(self.path / MANIFEST)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Count the time inside as that phase's, also when it ends in an error."""
+        """Count the time inside as that phase's, however it ends; nothing is to be written before it."""
+        before = self.seconds()
         start = time.monotonic()
+        self.update(seconds=before, phase={"name": phase, "since": time.time()})
         try:
             yield
         finally:
+            spent = round(before.get(phase, 0.0) + time.monotonic() - start, 3)
             with contextlib.suppress(OSError):  # a full disk must not hide the error that is on its way
-                self.spend(phase, time.monotonic() - start)
+                self.update(seconds={**before, phase: spent}, phase=None)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """One JSON object a line. NaN and infinities become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with open(self._metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -89,7 +114,7 @@ class Run:
         """
         by_step: dict[int, dict[str, Any]] = {}
         try:
-            text = (self.path / "metrics.jsonl").read_text(encoding="utf-8")
+            text = self._metrics.read_text(encoding="utf-8")
         except FileNotFoundError:
             return []
         for line in text.splitlines():

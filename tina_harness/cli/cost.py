@@ -40,16 +40,15 @@ def command(references: tuple[str, ...], runs_dir: str | None, as_json: bool) ->
         run = runs.find(reference, runs_root(runs_dir))
         manifest = run.manifest()
         hardware = manifest["hardware"]
-        price, ledger = hardware["usd_per_hour"], manifest.get("seconds", {})
+        price, ledger = hardware["usd_per_hour"], run.seconds()
         if price is None:
             raise TinaError(
                 f"no price is known for {hardware['device']}",
                 "add it to a registry.toml:  [hardware.NAME]  match, usd_per_hour, source, date",
             )
-        per_second = price * hardware["count"] / 3600
         for phase, seconds in [*ledger.items(), ("all", sum(ledger.values()))]:
-            usd = round(per_second * seconds, 5)
-            rows.append({"run": run.id, "phase": phase, "seconds": round(seconds, 1), "usd": usd})
+            usd = run.usd(seconds) or 0.0
+            rows.append({"run": run.id, "phase": phase, "seconds": round(seconds, 1), "usd": round(usd, 5)})
         sources.append(
             f"{run.id}: {hardware['count']} x {hardware['device']} at ${price:.2f} an hour "
             f"({hardware['price_source']})"

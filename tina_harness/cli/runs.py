@@ -28,7 +28,7 @@ def command(runs_dir: str | None, as_json: bool) -> None:
         with contextlib.suppress(TinaError):
             manifest = run.manifest()
             config = manifest.get("config", {})
-            metrics = run.metrics()
+            metrics, seconds = run.metrics(), sum(run.seconds().values())
             rows.append(
                 {
                     "run": run.id,
@@ -37,8 +37,8 @@ def command(runs_dir: str | None, as_json: bool) -> None:
                     "algo": config.get("algo") if manifest.get("kind") == "training" else None,
                     "model": manifest.get("model", {}).get("name"),
                     "steps": f"{metrics[-1]['step'] if metrics else 0}/{manifest.get('steps', 0)}",
-                    "seconds": round(sum(manifest.get("seconds", {}).values()), 1),
-                    "usd": manifest.get("usd"),
+                    "seconds": round(seconds, 1),
+                    "usd": run.usd(seconds),
                 }
             )
     print_rows(rows, as_json)

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import ruptures
+
 SIGNALS = ("rewards/format", "rewards/tag_count", "completion_length")
 SEGMENT = 5  # steps that a level has to last, before the change and after it
 PENALTY = 6.0  # a change has to explain so many times the noise's variance x log(steps), for each signal
@@ -24,9 +27,6 @@ def transition(metrics: Sequence[Mapping[str, Any]]) -> int | None:
     """
     if len(metrics) < 2 * SEGMENT:
         return None
-    import numpy as np
-    import ruptures
-
     signals, scales = [], []
     for name in SIGNALS:
         values = [m.get(name) for m in metrics]
