@@ -14,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tina_harness import planning, registry, runs
+from tina_harness import TinaError, planning, registry, runs
 from tina_harness.launching import command
 from tina_harness.provenance import manifest_of
 
@@ -148,6 +148,32 @@ def test_what_fails_in_a_training_process_is_one_sentence(tina):
     assert done.returncode == 1
     assert "the model has no module 'qq_proj' to adapt" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_file_of_accelerate_says_how_many_processes_there_are(tmp_path):
+    def planned(**settings):
+        flags = {key: (value, "--accelerate-config") for key, value in settings.items()}
+        names = registry.load()
+        resolved = planning.layers(names, preset="embedded", file=None, flags=flags, assignments=[])
+        return planning.prepare(resolved, names)
+
+    file = tmp_path / "zero2.yaml"
+    file.write_text("distributed_type: DEEPSPEED\nnum_processes: 2\n")
+    alone, plan = planned(), planned(accelerate_config=str(file))
+    assert plan.config.processes == 2
+    assert plan.completions_per_step == 2 * alone.completions_per_step
+    assert plan.steps == alone.steps  # those of the recipe
+    with pytest.raises(TinaError, match=r"--processes 3, and .* starts 2"):
+        planned(accelerate_config=str(file), processes=3)
+    file.write_text("distributed_type: FSDP\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n")
+    with pytest.raises(TinaError, match="no checkpoint would hold the whole adapter"):
+        planned(accelerate_config=str(file))
+    for text in ("[", "- 1", "num_processes: many"):
+        file.write_text(text)
+        with pytest.raises(TinaError, match="cannot be read"):
+            planned(accelerate_config=str(file))
+    with pytest.raises(TinaError, match="cannot be read"):
+        planned(accelerate_config=str(tmp_path / "none.yaml"))
 
 
 def test_gpus_are_started_by_accelerate_launch(tmp_path):

@@ -171,11 +171,12 @@ class Resolved:
     config: RunConfig
     origins: Mapping[str, str]
 
-    def with_train(self, key: str, value: Any, origin: str) -> Resolved:
-        """The same, with one value of [train] changed by something other than the user."""
-        train = self.config.train.model_copy(update={key: value})
-        config = self.config.model_copy(update={"train": train})
-        return Resolved(config, {**self.origins, f"train.{key}": origin})
+    def replaced(self, key: str, value: Any, origin: str) -> Resolved:
+        """The same, with one value, by its dotted key, changed by something other than the user."""
+        table, _, name = key.rpartition(".")
+        inner = getattr(self.config, table).model_copy(update={name: value}) if table else value
+        config = self.config.model_copy(update={table or name: inner})
+        return Resolved(config, {**self.origins, key: origin})
 
     def rows(self) -> Iterator[tuple[str, Any, str]]:
         """(dotted key, value, where it came from) of every value."""

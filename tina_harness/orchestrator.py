@@ -191,7 +191,10 @@ def _train(
 
 def _give_memory_back() -> None:
     """Free the training's memory; glibc keeps what torch freed on a CPU until it is told to trim."""
+    import torch
+
     gc.collect()
+    torch.cuda.empty_cache()  # without it an engine finds no room on the GPU; on a CPU it does nothing
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -517,7 +520,9 @@ def _libraries(console: Console, run: Run) -> Iterator[None]:
     """Keep libraries off the screen and off the network where the files are here already."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if "RANK" not in os.environ:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # several would make the trainer use DataParallel
+        # No more than the run uses: several would make the trainer of one process use DataParallel.
+        count = run.manifest()["hardware"]["count"]
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     with console.quiet(run.log):

@@ -113,6 +113,7 @@ def layers(
 
 def prepare(resolved: Resolved, registry: Registry) -> Plan:
     """Resolve every name, load and filter the data, count steps and tokens. Does not import torch."""
+    resolved = _as_accelerate_says(resolved)
     config = resolved.config
     hardware = detect(registry.catalogue, config.hardware)
     if hardware.gpu:
@@ -164,7 +165,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     room = (context_length(folder) or math.inf) - max(lengths[i] for i in kept)
     if room < config.train.max_new_tokens:
         notes.append(f"completions are cut at {room} tokens, which is what {model.name}'s context leaves")
-        resolved = resolved.with_train("max_new_tokens", room, f"context of {model.name}")
+        resolved = resolved.replaced("train.max_new_tokens", room, f"context of {model.name}")
     steps = config.train.max_steps or math.ceil(len(kept) // per_step * config.train.epochs)
     schedule = max(config.train.schedule_steps or steps, steps)
     return Plan(
@@ -188,6 +189,36 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         schedule_steps=schedule,
         notes=tuple(notes),
     )
+
+
+def _as_accelerate_says(resolved: Resolved) -> Resolved:
+    """With as many processes as the file of `accelerate_config` starts, where there is one."""
+    name, processes = resolved.config.accelerate_config, resolved.config.processes
+    if name is None:
+        return resolved
+    import yaml  # a requirement of accelerate
+
+    path = Path(name).expanduser().resolve()
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        count = int(told.get("num_processes", 1))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise TinaError(
+            f"--accelerate-config {name} cannot be read: {str(error).splitlines()[0]}",
+            f"write it anew: accelerate config --config_file {name}",
+        ) from error
+    if processes not in (1, count):
+        raise TinaError(
+            f"--processes {processes}, and {name} starts {count}", "leave --processes out, or change the file"
+        )
+    kept = str((told.get("fsdp_config") or {}).get("fsdp_state_dict_type", ""))
+    if str(told.get("distributed_type")) == "FSDP" and "FULL_STATE_DICT" not in kept:
+        raise TinaError(
+            f"with {name} no checkpoint would hold the whole adapter",
+            "in its fsdp_config:  fsdp_state_dict_type: FULL_STATE_DICT",
+        )
+    resolved = resolved.replaced("processes", count, f"--accelerate-config {name}")
+    return resolved.replaced("accelerate_config", str(path), resolved.origins["accelerate_config"])
 
 
 def describe(plan: Plan) -> list[str]:

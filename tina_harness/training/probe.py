@@ -15,14 +15,17 @@ TOKENS = 16  # sampled for the comparison
 _STRONG = 0.5  # nats a token by which the probe has to move the model
 
 
-def check_rollouts(trainer: Any, prompt: Sequence[int]) -> dict[str, float]:
+def check_rollouts(trainer: Any, prompt: Sequence[int]) -> dict[str, float] | None:
     """Compare the engine's log-probabilities of its own samples with the trained model's.
 
     A new adapter changes nothing (B = 0), so that an engine without it would look right: for the comparison
     B is filled with noise, pushed to the engine as after a step, and put back. prompt: token ids. Returns
     mean absolute differences in nats a token: "engine" to the trained model, "base" from the engine to the
-    model with the adapter off. Raises TinaError where the engine is nearer to the base, or far from both.
+    model with the adapter off. None, not compared, where the parameters are spread over processes (FSDP,
+    ZeRO-3). Raises TinaError where the engine is nearer to the base, or far from both.
     """
+    if trainer._dist.is_fsdp or trainer._dist.is_zero3:
+        return None
     model = trainer.accelerator.unwrap_model(trainer.model)
     factors = [p for name, p in model.named_parameters() if "lora_B" in name and p.requires_grad]
     kept = [p.detach().clone() for p in factors]
@@ -76,7 +79,7 @@ def _sample(trainer: Any, model: Any, prompts: list[list[int]]) -> tuple[list[li
         finally:
             engine.max_completion_length = longest
         return completions, said
-    ids = torch.tensor(prompts, device=trainer.accelerator.device)
+    ids = torch.tensor(prompts, device=model.device)
     with torch.no_grad():
         done = model.generate(
             input_ids=ids,
@@ -101,7 +104,7 @@ def _log_probs(
     trainer: Any, model: Any, prompts: list[list[int]], completions: Sequence[list[int]], off: bool = False
 ) -> torch.Tensor:
     """What the loss would take them to be, of shape (batch, longest completion)."""
-    device = trainer.accelerator.device
+    device = model.device  # with ZeRO that is not yet the accelerator's
     rows = [torch.tensor(c, device=device) for c in completions]
     tail = pad_sequence(rows, batch_first=True)
     there = pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)

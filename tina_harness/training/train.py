@@ -98,6 +98,8 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     trained, everything = built["trainable_parameters"], built["parameters"]
     training.say([f"{trained:,} of {everything:,} parameters are trained ({trained / everything:.2%})"])
     built["rollout_check"] = check_rollouts(trainer, _token_ids(tokenizer, training.prompts[0]))
+    if built["rollout_check"] is None:
+        training.say(["the parameters are sharded: rollouts are not compared with the trained model"])
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
     try:
