@@ -108,6 +108,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(whole, tmp_pat
     process.kill()
     process.communicate()
     run = run_in(tmp_path)
+    assert run.manifest()["built"]["loss_type"] == "grpo"  # what ran is on record, and what it cost
+    assert run.seconds()["training"] > sum(m["seconds"] for m in run.metrics())
     newest, folder = run.checkpoints()[-1]
     weights = folder / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())

@@ -158,7 +158,7 @@ def _train(
             console.say(line)
 
     with Grader() as grader:
-        built = train(
+        train(
             run,
             Training(
                 config=plan.config,
@@ -179,7 +179,6 @@ def _train(
             ),
             resume_from=checkpoint,
         )
-        run.update(built=built, grading=dict(grader.counts))
     if lost := grader.counts["timeout"] + grader.counts["error"]:
         console.say(
             f"grading: {grader.counts['timeout']} of {grader.counts.total()} answers passed their limits "
@@ -209,7 +208,7 @@ class _Clock:
         self.first = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         seen = [m.get("tokens", 0) for m in run.metrics() if m["step"] <= self.first]
         self.tokens_before = float(seen[-1]) if seen else 0.0  # the count goes on through a resume
-        self.began = time.monotonic()
+        self.stepping = 0.0  # seconds of the steps of this session
 
     def step(self, metrics: Mapping[str, Any]) -> float | None:
         """Show a step's line; returns the dollars spent so far."""
@@ -218,7 +217,8 @@ class _Clock:
         tokens = float(metrics.get("tokens") or 0)
         rate = (tokens - self.tokens_before) / max(metrics["seconds"], 1e-9)
         self.tokens_before = tokens
-        left = (total - step) * (time.monotonic() - self.began) / max(1, step - self.first)
+        self.stepping += metrics["seconds"]
+        left = (total - step) * self.stepping / max(1, step - self.first)
         self.console.status(step_line(metrics, total, rate, left, usd), final=step >= total)
         return None if usd is None else round(usd, 6)
 

@@ -43,10 +43,10 @@ class Training:
     say: Callable[[Sequence[str]], None]
 
 
-def train(run: Run, training: Training, resume_from: Path | None = None) -> dict[str, Any]:
+def train(run: Run, training: Training, resume_from: Path | None = None) -> None:
     """Train until the last step or until `stop()`; checkpoints go to `run.checkpoints_dir`.
 
-    Returns what was built, read back from the trainer, for the manifest.
+    What was built, read back from the trainer, is in the manifest before the first step.
     """
     import datasets
     import peft
@@ -100,6 +100,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
     built["rollout_check"] = check_rollouts(trainer, _token_ids(tokenizer, training.prompts[0]))
     if built["rollout_check"] is None:
         training.say(["the parameters are sharded: rollouts are not compared with the trained model"])
+    run.update(built=built)
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
     try:
@@ -109,7 +110,6 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> dict
             set_random_state(callback.random)
             trainer._save_checkpoint(trainer.model, trial=None)
             callback.on_save(trainer.args, trainer.state, trainer.control)
-    return built
 
 
 def _token_ids(tokenizer: Any, prompt: Any, longest: int = 64) -> list[int]:
