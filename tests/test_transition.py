@@ -1,13 +1,15 @@
 """The phase transition: found where it is, soon, and not where there is none."""
 
+import itertools
 import json
 import random
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tina_harness.training.transition import SEGMENT, transition
+from tina_harness.training.transition import PENALTY, SEGMENT, pelt, transition
 
 
 def curve(seed, change=None, steps=80, noise=0.05, rise=0.4, shrink=0.7, ramp=1):
@@ -80,3 +82,28 @@ def test_a_run_marks_it_saves_there_and_stops_when_asked_to(tina):
     found = json.loads(tina("eval", "latest@transition", *words).stdout)
     assert f"step {seen['checkpoint']}" in {r["checkpoint"] for r in found}
     assert "is finished" in tina("resume", "latest").stderr
+
+
+def test_the_segments_cost_no_more_than_those_of_ruptures():
+    """Nearly always they are the same; with segments of two rows ruptures' pruning can miss the best."""
+    import ruptures
+
+    def cost(ends):
+        parts = [data[a:b] for a, b in itertools.pairwise([0, *ends])]
+        assert min(map(len, parts)) >= 2
+        return sum(((p - p.mean(0)) ** 2).sum() + penalty for p in parts)
+
+    chosen = np.random.default_rng(3)
+    same = several = 0
+    for _ in range(200):
+        count, signals = int(chosen.integers(4, 120)), int(chosen.integers(1, 4))
+        levels = np.repeat(chosen.normal(0, 3, (count, signals)), chosen.integers(1, 25, count), axis=0)
+        data = levels[:count] + chosen.normal(0, 1, (count, signals))
+        penalty = chosen.choice([0.5, 2.0, PENALTY]) * signals * np.log(count)
+        theirs = ruptures.KernelCPD(kernel="linear", min_size=2).fit(data).predict(pen=penalty)
+        ours = pelt(data, penalty)
+        assert cost(ours) <= cost(theirs) + 1e-6
+        same += ours == theirs
+        several += len(ours) > 2
+    assert same >= 190
+    assert several > 100
