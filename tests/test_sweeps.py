@@ -1,6 +1,7 @@
 """Sweeps: points of a grid, one run each, found again and continued."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,15 +71,17 @@ def test_a_point_that_fails_does_not_stop_the_others_and_finished_ones_are_kept(
 @pytest.mark.slow
 def test_an_interrupted_sweep_continues_where_it_was(tina):
     words = ["sweep", "--grid", "seed=1,2", "--max-steps", "12", "--limit", "4", "--samples", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "tina_harness", *words], start_new_session=True)
-    for _ in range(1200):
-        if any(p.read_text().count("\n") >= 2 for p in Path("runs").glob("sweep-*/*/*/metrics.jsonl")):
-            break
-        time.sleep(0.1)
-    import os
-
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(120) == 130
+    for lines, stop, number in [(2, os.killpg, signal.SIGINT), (5, os.kill, signal.SIGTERM)]:  # all, it alone
+        process = subprocess.Popen([sys.executable, "-m", "tina_harness", *words], start_new_session=True)
+        for _ in range(1200):
+            files = Path("runs").glob("sweep-*/*/*/metrics.jsonl")
+            if any(p.read_text().count("\n") >= lines for p in files):
+                break
+            time.sleep(0.1)
+        stop(process.pid, number)
+        assert process.wait(120) == 128 + number
+        (folder,) = {p.parent for p in Path("runs").glob("sweep-*/*/*/metrics.jsonl")}
+        assert json.loads((folder / "manifest.json").read_text())["status"] == "interrupted"
     done = tina(*words, "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +81,8 @@ def carry_out(
 ) -> list[dict[str, Any]]:
     """Run every point that is not finished; words: options of `tina run`. Returns a record a point.
 
-    A point that fails is recorded and the next one is run. Ctrl-C stops after the point that runs has saved.
+    A point that fails is recorded and the next one is run. Ctrl-C and SIGTERM stop after the point that runs
+    has saved: KeyboardInterrupt, with its exit code.
     """
     records = []
     for number, point in enumerate(todo, start=1):
@@ -108,15 +110,18 @@ def _carry_out(point: Point, run: runs.Run | None, words: Sequence[str]) -> str:
         command = ["resume", run.id, "--runs-dir", str(point.folder)]
     with open(point.folder / "tina.log", "ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "tina_harness", *command], stdout=log, stderr=log)
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # it saves, and ends with 143
         try:
             code = process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if code == 0:
         return "finished"
     if code in (130, 143):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(code)
     lines = (point.folder / "tina.log").read_text(encoding="utf-8", errors="replace").splitlines()
     reason = next((line for line in reversed(lines) if line.startswith(("error:", "Error:", "Usage:"))), "")
     return f"failed ({code}): {reason}".strip()
@@ -128,7 +133,7 @@ def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[d
     for point, record in zip(todo, records, strict=True):
         run = point.run()
         results = [r for r in run.results() if r["checkpoint"] != "base"] if run else []
-        usd = run.manifest().get("usd") if run else None
+        usd = run.usd(sum(run.seconds().values())) if run else None
         run_cells = {"usd": None if usd is None else round(usd, 5), "run": run.id if run else None}
         for r in results:
             ci95 = [_percent(e) for e in r["ci95"]] if r["ci95"] else None

@@ -51,9 +51,9 @@ def command(
         return
     try:
         records = sweeps.carry_out(todo, words, lambda line: click.echo(line, err=as_json))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         click.echo("interrupted; the same command continues", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(error.args[0] if error.args else 130) from None
     rows = sweeps.table(todo, records)
     plot = _plot(rows, list(values), folder)
     click.echo("", err=as_json)
