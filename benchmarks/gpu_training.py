@@ -3,7 +3,7 @@
     python benchmarks/gpu_training.py [--steps 4] [--engine vllm]
 
 The model has the shape of DeepSeek-R1-Distill-Qwen-1.5B and random weights, so that nothing is downloaded
-and no completion ends early: prompts of up to 512 tokens, G = 4 completions of 3,584 tokens, 16 completions
+and no completion ends early: prompts of some 500 tokens, G = 4 completions of 3,584 tokens, 32 completions
 a step, LoRA r = 32. It is trained by `tina run`. `--layers 2 --width 64 --tokens 32` tries it on a CPU.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 RECIPE_STEPS = 180  # where tina-limr stops
+COMPLETIONS = 32  # that it samples in a step
+BENCHMARK = "arithmetic-heldout"
 
 
 def make_model(folder: Path, layers: int, width: int) -> None:
@@ -46,6 +48,16 @@ def make_model(folder: Path, layers: int, width: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def make_problems(folder: Path) -> Path:
+    """A dataset whose prompts have some 500 tokens, which are bytes for this tokenizer."""
+    lines = [
+        {"problem": f"{'Think about it with care. ' * 17}{n} + 1 =", "answer": n + 1} for n in range(256)
+    ]
+    target = folder / "problems.jsonl"
+    target.write_text("\n".join(map(json.dumps, lines)))
+    return target
+
+
 def main() -> None:
     """Train a few steps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -61,7 +73,8 @@ def main() -> None:
         settings = {
             "train.group": 4,
             "train.batch": 4,
-            "train.accumulate": 4,
+            "train.accumulate": 8,
+            "train.max_prompt_tokens": 1024,
             "train.temperature": 0.7,
             "train.max_new_tokens": given.tokens,
             "train.learning_rate": 1e-6,
@@ -69,6 +82,8 @@ def main() -> None:
             "lora.r": 32,
         }
         words = [w for key, value in settings.items() for w in ("--set", f"{key}={value}")]
+        words += ["--dataset", f"jsonl:{make_problems(Path(place))}", "--algo", "grpo", "--bench", BENCHMARK]
+        words += ["--reward", "format=1", "--reward", "accuracy=2"]
         words += ["--engine", given.engine, "--max-steps", str(given.steps), "--limit", "1", "--samples", "1"]
         command = [
             sys.executable,
@@ -89,13 +104,13 @@ def main() -> None:
     seconds, rollout, update = (
         sum(m[key] for m in warm) / count for key in ("seconds", "seconds_rollout", "seconds_update")
     )
-    sampled = sum(m["completion_length"] for m in warm) / count * 16
+    sampled = sum(m["completion_length"] for m in warm) / count * COMPLETIONS
     price = manifest["hardware"]["usd_per_hour"]
     hours = RECIPE_STEPS * seconds / 3600
     row = {
         "device": manifest["hardware"]["device"],
         "engine": manifest["engine"],
-        "completion tokens": sampled / 16,
+        "completion tokens": sampled / COMPLETIONS,
         "s a step": seconds,
         "rollout s": rollout,
         "update s": update,

@@ -67,6 +67,19 @@ def test_a_mistake_is_an_error_that_says_what_to_type(names, assignment, said):
         resolve(names, "tina-limr", assignments=[assignment])
 
 
+def test_every_recipe_of_the_paper_counts_the_closing_tag_as_its_code_does(names):
+    recipes = [n for n in names.catalogue["presets"] if n.startswith(("tina", "ablation"))]
+    checked = 0
+    for recipe in recipes:
+        grid = names.catalogue["presets"][recipe].get("grid", {})
+        points = [f"{key}={values[0]}" for key, values in grid.items()]
+        rewards = resolve(names, recipe, assignments=points).config.rewards
+        if "format" in rewards:
+            assert rewards["format"]["variant"] == "close_think", recipe
+            checked += 1
+    assert checked > 10
+
+
 def test_a_misspelt_key_in_a_file_names_the_file(names, tmp_path):
     file = tmp_path / "drgrpo.toml"
     file.write_text('dataset = "open-rs"\nscale_reward = "none"\n')

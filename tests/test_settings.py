@@ -23,6 +23,7 @@ def training(algo, engine, gpu):
         prompts=(),
         steps=180,
         schedule_steps=360,
+        longest=4096,
         dtype="bfloat16" if gpu else "float32",
         gpu=gpu,
         scorer=None,
@@ -53,6 +54,8 @@ def test_a_gpu_means_bf16_checkpointing_and_colocated_vllm_and_a_cpu_none_of_the
     gpu = settings(training("grpo", "vllm", gpu=True))
     assert (gpu["bf16"], gpu["use_cpu"], gpu["gradient_checkpointing"]) == (True, False, True)
     assert (gpu["use_vllm"], gpu["vllm_mode"]) == (True, "colocate")
+    assert gpu["vllm_importance_sampling_correction"] is False  # it is in none of the papers
+    assert gpu["vllm_max_model_length"] == 4096
     cpu = settings(training("grpo", "transformers", gpu=False))
     assert (cpu["bf16"], cpu["use_cpu"], cpu["gradient_checkpointing"]) == (False, True, False)
     assert "use_vllm" not in cpu

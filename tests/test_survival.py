@@ -98,6 +98,14 @@ def test_sigterm_saves_exits_143_and_the_resumed_run_is_the_same(whole, tmp_path
     (step, folder) = run.checkpoints()[-1]
     assert step >= len(run.metrics()) - 1
     assert damaged(folder) == ""
+    if grace < 1:  # once more, in the first step after the resume
+        process = tina("resume", "latest", code=None, cwd=tmp_path, grace=grace)
+        while "parameters are trained" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 143
+        assert run.checkpoints()[-1][0] == step
     tina("resume", "latest", cwd=tmp_path)
     assert lines(tmp_path) == whole
 

@@ -1,5 +1,6 @@
 """The trainer under every algorithm: rewards that say nothing, groups without any, times by phase."""
 
+import copy
 import math
 
 import pytest
@@ -121,3 +122,32 @@ def test_an_engine_that_ignores_the_adapter_is_found_out(tmp_path):
     built.model.generate = without_adapter
     with pytest.raises(TinaError, match="does not sample from the model that is trained"):
         check_rollouts(built, ids)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_weights_for_an_engine_have_the_adapter_in_them_and_the_base_keeps_its_bits(dora):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    from tina_harness.training.trainer import merged_weights
+    from tina_plugins.models.nano import folder
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.bfloat16)
+    model = peft.get_peft_model(
+        base, peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], use_dora=dora)
+    )
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            p.data.normal_(std=0.1)
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    found = {n: w.clone() for n, w in merged_weights(model)}
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name]), name
+    wanted = dict(copy.deepcopy(model).merge_and_unload(safe_merge=True).named_parameters())
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
+    name = "model.layers.0.self_attn.q_proj"
+    assert not torch.equal(found[f"{name}.weight"], before[f"base_model.model.{name}.base_layer.weight"])
+    next(iter(merged_weights(model)))  # given up half-way
+    assert not any(getattr(m, "merged_adapters", None) for m in model.modules())

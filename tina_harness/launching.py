@@ -7,6 +7,7 @@ others keep step with it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tina_harness.errors import RunError, TinaError
 from tina_harness.planning import Plan
@@ -61,18 +62,26 @@ def command(plan: Plan, run: Run) -> list[str]:
     return [python, "-m", "accelerate.commands.launch", *words, "-m", *module]
 
 
-def launch(run: Run, plan: Plan, stop: Stop) -> None:
-    """Train in several processes, to the end or until `stop` is asked for.
+def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
+    """Train in several processes, to the end or until `stop` is asked for; what rank 0 says goes to `out`.
 
     Raises RunError with what rank 0 said where they fail.
     """
     ended = run.path / _ENDED
     ended.unlink(missing_ok=True)
     surroundings = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(plan))}
+    surroundings.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")  # s that a step may take to end; 30
     if not plan.hardware.gpu:
         surroundings["ACCELERATE_USE_CPU"] = "true"
     with open(run.log, "ab") as log:
-        process = subprocess.Popen(command(plan, run), stderr=log, env=surroundings, start_new_session=True)
+        process = subprocess.Popen(
+            command(plan, run),
+            stdout=out,
+            stderr=log,
+            env=surroundings,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         told = False
         try:
             while process.poll() is None:
@@ -116,6 +125,15 @@ def reported(run: Run, rank: int) -> Iterator[None]:
             (run.path / _ENDED).write_text(json.dumps(said), encoding="utf-8")
 
 
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Have the system kill this process when its parent is gone, so that a run is never written twice."""
+    with contextlib.suppress(AttributeError):  # Linux only
+        _libc.prctl(1, signal.SIGKILL)
+
+
 def _threads(plan: Plan) -> str:
     return str(max(1, (os.cpu_count() or 1) // plan.config.processes))
 
@@ -130,6 +148,7 @@ def main() -> None:
     """One worker: `python -m tina_harness.launching RUN_DIRECTORY`."""
     from tina_harness import orchestrator
 
+    _end_with_parent()
     rank = int(os.environ["RANK"])
     path = Path(sys.argv[1])
     run = Run(path) if rank == 0 else Follower(path)

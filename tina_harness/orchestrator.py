@@ -81,7 +81,7 @@ def _train_here_or_launch(
 ) -> None:
     with stoppable(console.say) as stop, run.timed("training"):
         if plan.config.processes > 1 or plan.config.accelerate_config:
-            launch(run, plan, stop)
+            launch(run, plan, stop, console.stream)
         else:
             with _libraries(console, run):
                 _train(run, plan, registry, console, checkpoint, stop)
@@ -169,6 +169,7 @@ def _train(
                 prompts=plan.prompts,
                 steps=plan.steps,
                 schedule_steps=plan.schedule_steps,
+                longest=max(plan.prompt_tokens) + plan.config.train.max_new_tokens,
                 dtype=plan.dtype,
                 gpu=plan.hardware.gpu,
                 scorer=Scorer(grader, rewards, plan.config.train.max_new_tokens, opens_think),

@@ -19,7 +19,7 @@ from tina_harness.data.hub import model_folder
 from tina_harness.data.overlap import VERSION, Match, Report, find_overlap
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError, did_you_mean
-from tina_harness.hardware import Hardware, detect
+from tina_harness.hardware import Hardware, detect, gpus
 from tina_harness.registry import Registry
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Problem
 
@@ -118,6 +118,11 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     hardware = detect(registry.catalogue, config.hardware)
     if hardware.gpu:
         hardware = replace(hardware, count=config.processes)
+        if config.processes > len(gpus()):
+            raise TinaError(
+                f"{config.processes} processes need a GPU each; there are {len(gpus())}",
+                f"--processes {len(gpus())}, or other devices in CUDA_VISIBLE_DEVICES",
+            )
     notes: list[str] = []
     dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
@@ -367,6 +372,8 @@ def _measured(plan: Plan, parent: Path) -> tuple[float | None, str]:
         with contextlib.suppress(TinaError, KeyError, IndexError, ZeroDivisionError):
             manifest = run.manifest()
             same = manifest["model"]["name"] == plan.model.name
+            then, now = manifest["config"], plan.config
+            same &= manifest["engine"] == plan.engine.name and then.get("full", False) == now.full
             if same and manifest["hardware"]["device"] == plan.hardware.device:
                 metrics = run.metrics()
                 seconds = sum(m["seconds"] for m in metrics)

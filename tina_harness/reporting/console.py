@@ -18,14 +18,14 @@ class Console:
 
     def __init__(self, to_stderr: bool = False, silent: bool = False) -> None:
         self._silent = silent
-        self._stream: IO[str] = sys.stderr if to_stderr else sys.stdout
+        self.stream: IO[str] = sys.stderr if to_stderr else sys.stdout
         self._live: Any = None
         self._last_plain = 0.0
 
     @property
     def terminal(self) -> bool:
         """Whether a live line can be drawn."""
-        return self._stream.isatty()
+        return self.stream.isatty()
 
     def say(self, text: str = "") -> None:
         """One line or more, above the live line."""
@@ -34,7 +34,7 @@ class Console:
         if self._live is not None:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self._stream, flush=True)
+            print(text, file=self.stream, flush=True)
 
     def status(self, text: str, final: bool = False) -> None:
         """Replace the live line; where there is no terminal, print a line at most every two seconds."""
@@ -60,7 +60,7 @@ class Console:
         from rich.text import Text
 
         if self._live is None:
-            console = RichConsole(file=self._stream)
+            console = RichConsole(file=self.stream)
             self._live = Live(
                 console=console, refresh_per_second=8, redirect_stdout=False, redirect_stderr=False
             )
@@ -73,7 +73,7 @@ class Console:
 
         What `say` and `status` print still reaches the screen.
         """
-        screen = self._stream
+        screen = self.stream
         with open(log, "a", encoding="utf-8", errors="replace") as file, contextlib.ExitStack() as stack:
             for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
                 with contextlib.suppress(OSError, ValueError):
@@ -83,7 +83,7 @@ class Console:
                         os.dup2(file.fileno(), number)
                         stack.callback(_restore, kept, number)
                         if stream is screen:
-                            self._stream = stack.enter_context(
+                            self.stream = stack.enter_context(
                                 open(os.dup(kept), "w", encoding="utf-8", errors="replace")
                             )
             stack.enter_context(contextlib.redirect_stdout(file))
@@ -94,7 +94,7 @@ class Console:
                 yield
             finally:
                 self.settle()
-                self._stream = screen
+                self.stream = screen
                 file.flush()
 
 

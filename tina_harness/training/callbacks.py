@@ -43,7 +43,8 @@ class StepCallback(TrainerCallback):
     def __init__(self, run: Run, training: Training, trainer: Any) -> None:
         self.run, self.training, self.trainer = run, training, trainer
         self.clock = self.began = time.monotonic()
-        self.random: dict[str, Any] = {}
+        self.random: dict[str, Any] = {}  # no step has begun
+        self.tokens = 0
         self.history: list[dict[str, Any]] = []
         self.warned = False
         self.seen: int | None = None
@@ -57,7 +58,6 @@ class StepCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = self.saved = time.monotonic()
-        self.random = random_state()
         self.history = [m for m in self.run.metrics() if m["step"] <= state.global_step]
         self.seen = next((m["step"] for m in self.history if "transition" in m), None)
 
@@ -67,8 +67,9 @@ class StepCallback(TrainerCallback):
         self.run.update(seconds_of_steps=spent, seconds_of_checkpoints=round(self.saving, 3))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Time runs from here."""
+        """Time runs from here, and a step that is given up goes back to here."""
         self.clock = time.monotonic()
+        self.random, self.tokens = random_state(), state.num_input_tokens_seen
         # among several processes a step is not given up: the others would wait for this one for ever
         self.training.stop.interruptible = self.trainer.accelerator.num_processes == 1
 
@@ -78,7 +79,6 @@ class StepCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
-        self.random = random_state()
         enough = state.global_step >= self.training.steps or self._long_after(state.global_step)
         every = self._config.save_every
         due = isinstance(every, str) and time.monotonic() - self.saved >= 60 * int(every.removesuffix("m"))
@@ -92,11 +92,15 @@ class StepCallback(TrainerCallback):
 
     def _together(self, *mine: bool) -> list[bool]:
         """True where it is so in any process; all have to leave the loop, and save, after the same step."""
+        return [bool(count) for count in self._sum(*mine)]
+
+    def _sum(self, *mine: int) -> list[int]:
+        """Over all processes."""
         accelerator = self.trainer.accelerator
         if accelerator.num_processes == 1:
             return list(mine)
-        told = torch.tensor([float(m) for m in mine], device=accelerator.device)
-        return [bool(t) for t in accelerator.reduce(told, "sum").tolist()]
+        told = torch.tensor(mine, dtype=torch.int64, device=accelerator.device)
+        return [int(t) for t in accelerator.reduce(told, "sum").tolist()]
 
     def _long_after(self, step: int) -> bool:
         """Whether the phase transition was so long ago that the recipe wants to stop."""
@@ -113,7 +117,8 @@ class StepCallback(TrainerCallback):
             if key.startswith("rewards/") and key.endswith("/mean"):
                 line[key.removesuffix("/mean")] = value
         scorer = self.training.scorer
-        line |= {"not_gradable": scorer.not_gradable, "grader_timeouts": scorer.timeouts}
+        ungraded, late = self._sum(scorer.not_gradable, scorer.timeouts)
+        line |= {"not_gradable": ungraded, "grader_timeouts": late}
         scorer.not_gradable = scorer.timeouts = 0
         phases, line["groups_skipped"] = self.trainer.take()
         seconds = time.monotonic() - self.clock

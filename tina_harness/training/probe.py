@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from tina_harness.errors import TinaError
+from tina_harness.training.callbacks import random_state, set_random_state
 
 TOKENS = 16  # sampled for the comparison
 _STRONG = 0.5  # nats a token by which the probe has to move the model
@@ -27,10 +28,11 @@ def check_rollouts(trainer: Any, prompt: Sequence[int]) -> dict[str, float] | No
     if trainer._dist.is_fsdp or trainer._dist.is_zero3:
         return None
     model = trainer.accelerator.unwrap_model(trainer.model)
+    model.to(trainer.accelerator.device)  # with ZeRO it would come there later
     factors = [p for name, p in model.named_parameters() if "lora_B" in name and p.requires_grad]
     kept = [p.detach().clone() for p in factors]
     noise = torch.Generator().manual_seed(0)
-    random = torch.random.get_rng_state()
+    random = random_state()
     training = model.training
     model.eval()
     try:
@@ -54,7 +56,7 @@ def check_rollouts(trainer: Any, prompt: Sequence[int]) -> dict[str, float] | No
     finally:
         for p, before in zip(factors, kept, strict=True):
             p.data.copy_(before)
-        torch.random.set_rng_state(random)
+        set_random_state(random)
         model.train(training)
         if trainer.use_vllm:
             trainer._last_loaded_step = -1  # the weights are pushed again before the first rollout
@@ -104,7 +106,7 @@ def _log_probs(
     trainer: Any, model: Any, prompts: list[list[int]], completions: Sequence[list[int]], off: bool = False
 ) -> torch.Tensor:
     """What the loss would take them to be, of shape (batch, longest completion)."""
-    device = model.device  # with ZeRO that is not yet the accelerator's
+    device = model.device
     rows = [torch.tensor(c, device=device) for c in completions]
     tail = pad_sequence(rows, batch_first=True)
     there = pad_sequence([torch.ones_like(r) for r in rows], batch_first=True)

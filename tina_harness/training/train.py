@@ -21,7 +21,8 @@ class Training:
     """Everything a training needs, resolved.
 
     prompts: one conversation a problem. steps: stop after so many; schedule_steps: length of the
-    learning-rate schedule. dtype: "float32" or "bfloat16". stop: asked after each step; when it
+    learning-rate schedule. longest: tokens of prompt and completion together, at most. dtype: "float32" or
+    "bfloat16". stop: asked after each step; when it
     says True the trainer saves and stops. on_step: told of each metrics line; why to stop after it, or
     None. on_save: told of each checkpoint. say: told of lines for the user.
     """
@@ -34,6 +35,7 @@ class Training:
     prompts: Sequence[Any]
     steps: int
     schedule_steps: int
+    longest: int
     dtype: str
     gpu: bool
     scorer: Scorer
@@ -51,7 +53,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     import datasets
     import peft
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
     from tina_harness.training.callbacks import StepCallback, set_random_state
     from tina_harness.training.probe import check_rollouts
@@ -60,11 +62,13 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     config = training.config
     trainer_class, trl_config = arguments(run, training)
     torch.manual_seed(config.seed)
+    # All parameters in bf16 would take none of the small updates (adapters are in fp32 by peft).
+    dtype = "float32" if config.full else training.dtype
     model = AutoModelForCausalLM.from_pretrained(
         training.model_folder,
-        dtype=getattr(torch, training.dtype),
+        dtype=getattr(torch, dtype),
         trust_remote_code=config.trust_remote_code,
-        **_attention(training.gpu),
+        **_attention(training.gpu and dtype == "bfloat16"),
     )
     tokenizer = AutoTokenizer.from_pretrained(training.model_folder, padding_side="left")
     if tokenizer.pad_token is None:
@@ -101,13 +105,16 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     if built["rollout_check"] is None:
         training.say(["the parameters are sharded: rollouts are not compared with the trained model"])
     run.update(built=built)
+    if trainer.use_vllm:  # the engine in this process has seeded the random streams with its rank
+        set_seed(config.seed, device_specific=True)
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except Preempted:  # in the middle of a step, before its update: the state is that of the step before
-        if trainer.state.global_step:
+        if trainer.state.global_step and callback.random:
             set_random_state(callback.random)
+            trainer.state.num_input_tokens_seen = callback.tokens
             trainer._save_checkpoint(trainer.model, trial=None)
             callback.on_save(trainer.args, trainer.state, trainer.control)
 
@@ -145,6 +152,7 @@ def settings(training: Training) -> dict[str, Any]:
         "bf16": training.dtype == "bfloat16" and training.gpu,
         "use_cpu": not training.gpu,
         "gradient_checkpointing": checkpointing,
+        "logging_nan_inf_filter": False,  # a loss that is not finite is to be seen
         "save_strategy": "steps",
         "save_steps": t.save_every if isinstance(t.save_every, int) else 10**9,  # minutes: the callback saves
         "logging_steps": 1,
@@ -154,16 +162,24 @@ def settings(training: Training) -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
         **training.algorithm.settings,
         **{k: v for k, v in overrides.items() if v is not None},
-        **training.engine.rollouts,
-        **_server(training.config.rollout_server),
+        **_rollouts(training),
     }
 
 
-def _server(address: str | None) -> dict[str, Any]:
-    """Rollouts by a `trl vllm-serve` on other GPUs."""
-    if address is None:
-        return {}
-    return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": address}
+def _rollouts(training: Training) -> dict[str, Any]:
+    """The engine's settings, or those of a `trl vllm-serve` on other GPUs.
+
+    TRL would multiply the losses of vLLM's rollouts by importance ratios, and drop sequences by them, which
+    is in none of the algorithms' papers.
+    """
+    found = {**training.engine.rollouts}
+    if (address := training.config.rollout_server) is not None:
+        found = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": address}
+    if found.get("use_vllm"):
+        found["vllm_importance_sampling_correction"] = False
+    if found.get("vllm_mode") == "colocate":
+        found["vllm_max_model_length"] = training.longest
+    return found
 
 
 def arguments(run: Run, training: Training) -> tuple[type, Any]:
@@ -204,11 +220,11 @@ def _targets(model: Any, wanted: Sequence[str] | None) -> list[str] | str:
     return list(wanted)
 
 
-def _attention(gpu: bool) -> Mapping[str, str]:
-    """Flash attention where there is a GPU and the package; else the library's choice."""
+def _attention(fits: bool) -> Mapping[str, str]:
+    """Flash attention for bf16 on a GPU where the package is there; else the library's choice."""
     from importlib.util import find_spec
 
-    return {"attn_implementation": "flash_attention_2"} if gpu and find_spec("flash_attn") else {}
+    return {"attn_implementation": "flash_attention_2"} if fits and find_spec("flash_attn") else {}
 
 
 # Where the trainer keeps what a setting became, when it is not the setting's own name.
@@ -247,6 +263,9 @@ def _read_back(trainer: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **proven,
         "use_bias_correction_kl": trainer.args.use_bias_correction_kl,
+        "importance_sampling_correction": bool(
+            trainer.use_vllm and trainer.vllm_importance_sampling_correction
+        ),
         "reward_weights": dict(zip(trainer.reward_func_names, trainer.reward_weights.tolist(), strict=True)),
         "trainable_parameters": trainable,
         "parameters": everything,

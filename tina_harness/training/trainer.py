@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 # Losses that divide by the number of sequences, which the masks of skipped ones do not lower.
 _BY_SEQUENCE = ("grpo", "sapo", "dr_grpo")
@@ -23,6 +25,33 @@ def neutral(rewards: torch.Tensor, group: int) -> torch.Tensor:
     grouped = rewards.view(-1, group, rewards.shape[1])
     mean = grouped.nanmean(dim=1, keepdim=True).expand_as(grouped)
     return torch.where(grouped.isnan(), mean, grouped).view_as(rewards)
+
+
+def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name in the base model, weight with the adapter in it) of a peft model, one after another.
+
+    TRL adds the adapter to the weights in place and takes it off again. In bf16 that does not give back what
+    was there, and the base would drift a little with each step; here a layer's weight is merged in a copy.
+    """
+    layers = {
+        f"{name}.base_layer.weight": layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
+    for name, parameter in model.named_parameters():
+        if model.prefix in name or "original_module" in name:
+            continue
+        plain = name.removeprefix("base_model.model.")
+        plain = plain.replace(".base_layer", "").replace("modules_to_save.default.", "")
+        kept, layer = parameter.data, layers.get(name)
+        if layer is not None:
+            layer.merge(safe_merge=True)
+        try:
+            yield plain, parameter.data
+        finally:
+            if layer is not None:
+                parameter.data = kept
+                layer.merged_adapters.clear()
 
 
 @functools.cache
@@ -40,6 +69,9 @@ def harnessed(trainer_class: type) -> type:
             self.phases = {"rollout": 0.0, "grading": 0.0}
             self.skipped = 0
             super().__init__(*args, **options)
+            sharded = self._dist.is_fsdp or self._dist.is_zero3
+            if self.use_vllm and isinstance(self.model, PeftModel) and not sharded:
+                self.vllm_generation._iter_named_params = functools.partial(merged_weights, self.model)
 
         @contextmanager
         def _phase(self, name: str) -> Iterator[None]:
