@@ -73,7 +73,7 @@ def test_every_recipe_of_the_paper_counts_the_closing_tag_as_its_code_does(names
     for recipe in recipes:
         grid = names.catalogue["presets"][recipe].get("grid", {})
         points = [f"{key}={values[0]}" for key, values in grid.items()]
-        rewards = resolve(names, recipe, assignments=points).config.rewards
+        rewards = resolve(names, recipe, assignments=["dataset=limr", *points]).config.rewards
         if "format" in rewards:
             assert rewards["format"]["variant"] == "close_think", recipe
             checked += 1
