@@ -53,7 +53,8 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     import datasets
     import peft
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from accelerate.utils import set_seed
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from tina_harness.training.callbacks import StepCallback, set_random_state
     from tina_harness.training.probe import check_rollouts
