@@ -118,7 +118,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     hardware = detect(registry.catalogue, config.hardware)
     if hardware.gpu:
         hardware = replace(hardware, count=config.processes)
-        if config.processes > len(gpus()):
+        if config.processes > len(gpus()) and config.accelerate_config is None:  # its machines may be several
             raise TinaError(
                 f"{config.processes} processes need a GPU each; there are {len(gpus())}",
                 f"--processes {len(gpus())}, or other devices in CUDA_VISIBLE_DEVICES",
@@ -223,7 +223,7 @@ def _as_accelerate_says(resolved: Resolved) -> Resolved:
             "in its fsdp_config:  fsdp_state_dict_type: FULL_STATE_DICT",
         )
     resolved = resolved.replaced("processes", count, f"--accelerate-config {name}")
-    return resolved.replaced("accelerate_config", str(path), resolved.origins["accelerate_config"])
+    return resolved.replaced("accelerate_config", str(path), resolved.origins.get("accelerate_config", ""))
 
 
 def describe(plan: Plan) -> list[str]:

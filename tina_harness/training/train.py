@@ -179,7 +179,7 @@ def _rollouts(training: Training) -> dict[str, Any]:
     if found.get("use_vllm"):
         found["vllm_importance_sampling_correction"] = False
     if found.get("vllm_mode") == "colocate":
-        found["vllm_max_model_length"] = training.longest
+        found["vllm_max_model_length"] = max(training.longest, 128)  # `check_rollouts` needs as much
     return found
 
 
