@@ -103,8 +103,8 @@ def test_sigterm_saves_exits_143_and_the_resumed_run_is_the_same(whole, tmp_path
         while "parameters are trained" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-        assert process.returncode == 143
+        said = process.communicate(timeout=60)[0]
+        assert process.returncode == 143, said
         assert run.checkpoints()[-1][0] == step
     tina("resume", "latest", cwd=tmp_path)
     assert lines(tmp_path) == whole

@@ -31,18 +31,22 @@ class Stop:
         """Whether to stop."""
         return self._asked
 
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the signal came while a line was being written
+            self._say(text)
+
     def on_interrupt(self, number: int, frame: Any) -> None:
         """Ctrl-C: the first time after the step, the second time at once."""
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        self._say("stopping after this step, with a checkpoint (Ctrl-C again: at once)")
+        self._tell("stopping after this step, with a checkpoint (Ctrl-C again: at once)")
 
     def on_terminate(self, number: int, frame: Any) -> None:
         """SIGTERM: after the step if it ends within the grace, else from its beginning."""
         if self.code != 143:
             self.code, self._asked = 143, True
-            self._say(f"SIGTERM: stopping with a checkpoint, after this step or in {GRACE_S:.0f} s")
+            self._tell(f"SIGTERM: stopping with a checkpoint, after this step or in {GRACE_S:.0f} s")
             signal.setitimer(signal.ITIMER_REAL, GRACE_S, 0.2)
 
     def on_alarm(self, number: int, frame: Any) -> None:
