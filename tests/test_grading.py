@@ -584,6 +584,6 @@ def test_bad_input_is_one_clear_error(tina, words, content, message):
 def test_time_is_spent_once_on_equal_pairs():
     with Grader(workers=1) as grader:
         grader.grade([Item("2x", "\\boxed{x+x}")])
-        before = time.perf_counter(), psutil.Process(grader.processes()[0]).cpu_times().user
+        before = psutil.Process(grader.processes()[0]).cpu_times().user
         grader.grade([Item("2x", f"{n} times \\boxed{{x+x}}") for n in range(5000)])
-        assert psutil.Process(grader.processes()[0]).cpu_times().user == before[1]
+        assert psutil.Process(grader.processes()[0]).cpu_times().user < before + 0.5  # s; each takes milliseconds

@@ -103,6 +103,46 @@ def test_sigterm_ends_all_processes_with_a_checkpoint_that_resumes(tina):
 
 
 @pytest.mark.slow
+def test_a_step_that_hangs_is_given_up_and_the_resumed_run_is_the_same(tina, tmp_path):
+    """Rank 1 stands still, so that rank 0 waits in a collective operation, where no signal handler runs."""
+    words = ["run", *SMALL[2:], "--max-steps", "5", "--processes", "2"]
+    (tmp_path / "whole").mkdir()
+    done = tina(*words, cwd=tmp_path / "whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    soon = "import tina_harness.stopping as s; s.GRACE_S = 1.0; from tina_harness.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", soon, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for _ in range(1200):
+        found = list(Path("runs").glob("*/metrics.jsonl"))
+        if found and found[0].read_text().count("\n") >= 2:
+            break
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    (other,) = [w for w in workers if _rank(w) == "1" and _trains(w)]
+    other.suspend()
+    run = runs.Run(found[0].parent)
+    time.sleep(3)
+    begun = len(run.metrics())
+    assert begun < 5
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 143, said
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert run.checkpoints()[-1][0] == begun
+    assert runs.damaged(run.checkpoints()[-1][1]) == ""
+    done = tina("resume", run.id)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (manifest,) = (tmp_path / "whole").glob("runs/*/manifest.json")
+    assert _untimed(run.metrics()) == _untimed(runs.Run(manifest.parent).metrics())
+
+
+def _untimed(lines):
+    return [{k: v for k, v in m.items() if k != "usd" and not k.startswith("seconds")} for m in lines]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1", None])
 def test_a_lost_process_fails_the_run_and_it_resumes(tina, rank):
     words = ["run", *SMALL[2:], "--max-steps", "6", "--save-every", "2", "--processes", "2"]

@@ -83,6 +83,7 @@ def test_a_budget_ends_the_training_in_time_for_the_evaluation(tina):
         (("--report-to", "mlflow"), "pip install mlflow"),
         (("--budget-usd", "-1"), "budget_usd = -1"),
         (("--budget-usd", "1", "--set", "hardware=gpu"), "hardware"),
+        (("--rollout-server", "http://localhost:8000"), "leave --rollout-server out"),
         (("--set", "lora.targets=['c_attn']", "--max-steps", "1"), "the model has no module 'c_attn'"),
     ],
 )

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tina_harness import Algorithm, Engine, TinaError, registry
+from tina_harness import Algorithm, Engine, TinaError, registry, runs
 from tina_harness.hardware import Hardware, detect
-from tina_harness.planning import choose_engine, choose_model, dtype, layers
+from tina_harness.planning import choose_engine, choose_model, dtype, layers, prepare
+from tina_harness.provenance import manifest_of
 from tina_harness.training.train import Training, arguments, settings
 
 
@@ -83,6 +84,18 @@ def test_model_dtype_and_engine_follow_the_hardware(monkeypatch):
     assert isinstance(cpu, Hardware)
     assert choose_model(None, names, cpu).name == "tina-nano"
     assert (dtype("auto", cpu), choose_engine("auto", names, cpu).name) == ("float32", "transformers")
+
+
+def test_the_gpus_of_a_rollout_server_are_paid_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("tina_harness.hardware.gpus", lambda: ("NVIDIA H200",) * 2)
+    monkeypatch.setattr("tina_harness.planning.gpus", lambda: ("NVIDIA H200",) * 2)
+    names = registry.load()
+    there = ["processes=2", "rollout_server=http://there:8000", "rollout_gpus=3", "engine=transformers"]
+    plan = prepare(layers(names, preset="embedded", file=None, flags={}, assignments=there), names)
+    assert plan.hardware.dollars(3600) == pytest.approx(5 * 4.59)
+    manifest = manifest_of(plan, names)
+    assert manifest["hardware"]["count"] == 2  # what the training itself uses
+    assert runs.create(tmp_path, "x", "y", manifest).usd(3600) == pytest.approx(5 * 4.59)
 
 
 @pytest.mark.parametrize("algo", ["grpo", "drgrpo", "drgrpo-tina", "dapo", "gspo"])

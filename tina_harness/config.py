@@ -148,6 +148,7 @@ class RunConfig(_Table):
     rollout_server: str | None = Field(
         None, description="address of a 'trl vllm-serve' that samples rollouts"
     )
+    rollout_gpus: Positive = Field(1, description="GPUs of the rollout server, which are paid for too")
     full: bool = Field(False, description="train all parameters, without adapters, for comparison")
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(
         None, description="stop before the run costs more, with enough left for the evaluation"

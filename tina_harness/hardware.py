@@ -20,6 +20,7 @@ class Hardware:
 
     usd_per_hour: for one device; None where no price is known.
     effective_tflops: sustained in this kind of training, an order of magnitude.
+    elsewhere: devices of the same kind that are paid for and not used by this process.
     """
 
     name: str
@@ -29,10 +30,12 @@ class Hardware:
     usd_per_hour: float | None
     effective_tflops: float | None
     price_source: str
+    elsewhere: int = 0
 
     def dollars(self, seconds: float) -> float | None:
         """The price of that many seconds on all devices."""
-        return None if self.usd_per_hour is None else self.usd_per_hour * self.count * seconds / 3600
+        devices = self.count + self.elsewhere
+        return None if self.usd_per_hour is None else self.usd_per_hour * devices * seconds / 3600
 
 
 def detect(catalogue: Mapping[str, Any], name: str = "auto") -> Hardware:

@@ -14,10 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tina_harness import stopping
 from tina_harness.errors import RunError, TinaError
 from tina_harness.planning import Plan
 from tina_harness.runs import Run
@@ -69,6 +71,7 @@ def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
     """
     ended = run.path / _ENDED
     ended.unlink(missing_ok=True)
+    run.give_up.unlink(missing_ok=True)
     surroundings = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(plan))}
     surroundings.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")  # s that a step may take to end; 30
     if not plan.hardware.gpu:
@@ -82,15 +85,24 @@ def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
-        told = False
+        told: float | None = None  # when the workers were told to stop after their step, with a checkpoint
+        giving_up = False
         try:
             while process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                if stop() and not told:  # the workers stop after the step, with a checkpoint
-                    told = True
+                if stop() and told is None:
+                    told = time.monotonic()
                     process.send_signal(signal.SIGTERM)
+                if told is None or stop.code != 143 or time.monotonic() - told < stopping.GRACE_S:
+                    continue
+                if not giving_up:
+                    run.give_up.touch()
+                    giving_up = True
+                elif not run.give_up.exists():  # rank 0 has saved; the others may wait for ever
+                    break
         finally:
+            run.give_up.unlink(missing_ok=True)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
     try:

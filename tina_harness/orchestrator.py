@@ -96,7 +96,7 @@ def work(run: Run, rank: int) -> None:
     plan = prepare(Resolved(RunConfig.model_validate(manifest["config"]), manifest["origins"]), registry)
     console = Console() if rank == 0 else Console(silent=True)
     done = run.whole_checkpoints(console.say)
-    with stoppable(console.say) as stop, _libraries(console, run):
+    with stoppable(console.say, gives_up=False) as stop, _libraries(console, run):
         _train(run, plan, registry, console, done[-1][1] if done else None, stop)
 
 

@@ -123,6 +123,9 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
                 f"{config.processes} processes need a GPU each; there are {len(gpus())}",
                 f"--processes {len(gpus())}, or other devices in CUDA_VISIBLE_DEVICES",
             )
+    if config.rollout_server is not None:
+        _need_gpu(hardware, "a rollout server takes the weights", "leave --rollout-server out")
+        hardware = replace(hardware, elsewhere=config.rollout_gpus)
     notes: list[str] = []
     dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
@@ -131,11 +134,9 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         raise TinaError(
             f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
         )
-    if engine.needs_gpu and not hardware.gpu:
-        raise TinaError(
-            f"the engine '{engine.name}' samples rollouts only on a GPU, and there is none",
-            "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too",
-        )
+    if engine.needs_gpu:
+        other = "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too"
+        _need_gpu(hardware, f"the engine '{engine.name}' samples rollouts", other)
     for name in config.train.report_to:
         if importlib.util.find_spec(name) is None:
             raise TinaError(f"--report-to {name} needs the package '{name}'", f"pip install {name}")
@@ -194,6 +195,11 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         schedule_steps=schedule,
         notes=tuple(notes),
     )
+
+
+def _need_gpu(hardware: Hardware, what: str, hint: str) -> None:
+    if not hardware.gpu:
+        raise TinaError(f"{what} only on a GPU, and there is none", hint)
 
 
 def _as_accelerate_says(resolved: Resolved) -> Resolved:

@@ -44,6 +44,11 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def give_up(self) -> Path:
+        """Asks rank 0 to give the step under way up; see `stopping.give_up_when`."""
+        return self.path / ".give-up"
+
+    @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -82,7 +87,8 @@ class Run:
         """The price of that many seconds on its hardware, as known when it was started."""
         hardware = self.manifest().get("hardware", {})
         price = hardware.get("usd_per_hour")
-        return None if price is None else price * hardware["count"] * seconds / 3600
+        devices = hardware.get("count", 1) + hardware.get("elsewhere", 0)
+        return None if price is None else price * devices * seconds / 3600
 
     def touch(self) -> None:
         """A sign of life, from work that writes elsewhere."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 GRACE_S = 12.0  # after SIGTERM a step may take so long to end; then it is given up
@@ -17,12 +21,14 @@ class Preempted(BaseException):
 class Stop:
     """Whether a training was asked to stop; it is called after each step.
 
-    interruptible: whether a step may be given up now; False while weights change or files are written.
+    changing: held while weights change or files are written, when a step may not be given up.
     code: the exit code that says why.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.interruptible = False
+    def __init__(self, say: Callable[[str], None], gives_up: bool) -> None:
+        self._gives_up = gives_up
+        self.changing = threading.Lock()
+        self.changing.acquire()
         self.code = 130
         self._asked = False
         self._say = say
@@ -47,19 +53,23 @@ class Stop:
         if self.code != 143:
             self.code, self._asked = 143, True
             self._tell(f"SIGTERM: stopping with a checkpoint, after this step or in {GRACE_S:.0f} s")
-            signal.setitimer(signal.ITIMER_REAL, GRACE_S, 0.2)
+            if self._gives_up:
+                signal.setitimer(signal.ITIMER_REAL, GRACE_S, 0.2)
 
     def on_alarm(self, number: int, frame: Any) -> None:
         """The grace is over."""
-        if self.interruptible:
+        if not self.changing.locked():
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise Preempted
 
 
 @contextlib.contextmanager
-def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Signals are asked-for stops inside. Outside the main thread, whoever runs us deals with signals."""
-    stop = Stop(say)
+def stoppable(say: Callable[[str], None], gives_up: bool = True) -> Iterator[Stop]:
+    """Signals are asked-for stops inside. Outside the main thread, whoever runs us deals with signals.
+
+    gives_up: whether a step that lasts longer than the grace ends in `Preempted`.
+    """
+    stop = Stop(say, gives_up)
     handlers = {
         signal.SIGINT: stop.on_interrupt,
         signal.SIGTERM: stop.on_terminate,
@@ -78,3 +88,23 @@ def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def give_up_when(told: Path, stop: Stop, save: Callable[[], None]) -> None:
+    """Once the file `told` is there, and nothing is changing, `save`, remove it and end the process.
+
+    In a thread, as the main one of a process among several may be waiting for another process, where no
+    signal handler runs.
+    """
+
+    def watch() -> None:
+        while not told.exists():
+            time.sleep(0.1)
+        with stop.changing:
+            try:
+                save()
+            finally:
+                told.unlink()
+                os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()

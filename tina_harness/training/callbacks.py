@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import random
+import dataclasses
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from tina_harness.config import TrainConfig
 from tina_harness.errors import RunError
-from tina_harness.runs import CHECKSUMS, Run, seal
+from tina_harness.runs import CHECKSUMS, Run, damaged, seal
 from tina_harness.training.guards import WINDOW, divergence, hacking
+from tina_harness.training.randomness import random_state, save_random_states
 from tina_harness.training.train import Training
 from tina_harness.training.transition import transition
 
@@ -43,7 +44,8 @@ class StepCallback(TrainerCallback):
     def __init__(self, run: Run, training: Training, trainer: Any) -> None:
         self.run, self.training, self.trainer = run, training, trainer
         self.clock = self.began = time.monotonic()
-        self.random: dict[str, Any] = {}  # no step has begun
+        self.random: list[dict[str, Any]] = []  # of each process; no step has begun
+        self.free = False  # whether `stop.changing` is not held by this
         self.tokens = 0
         self.history: list[dict[str, Any]] = []
         self.warned = False
@@ -69,13 +71,19 @@ class StepCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Time runs from here, and a step that is given up goes back to here."""
         self.clock = time.monotonic()
-        self.random, self.tokens = random_state(), state.num_input_tokens_seen
-        # among several processes a step is not given up: the others would wait for this one for ever
-        self.training.stop.interruptible = self.trainer.accelerator.num_processes == 1
+        alone = self.trainer.accelerator.num_processes == 1
+        mine = random_state(one_gpu=alone)
+        self.random, self.tokens = [mine] if alone else gather_object([mine]), state.num_input_tokens_seen
+        shared = self.trainer._dist.is_fsdp or self.trainer._dist.zero_stage
+        if not shared and not self.free:  # else no process could save a checkpoint alone
+            self.free = True
+            self.training.stop.changing.release()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """From here on the step is to be finished."""
-        self.training.stop.interruptible = False
+        if self.free:
+            self.training.stop.changing.acquire()
+            self.free = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
@@ -178,14 +186,34 @@ class StepCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is on disk."""
-        path = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.trainer.accelerator.wait_for_everyone()  # each process writes its random state
         self.saved = time.monotonic()
         if state.is_world_process_zero:
-            seal(path)
-            self.training.on_save(path, state.global_step)
-            self._prune()
+            self._keep(self._folder())
         self.saving += time.monotonic() - self.logged
+
+    def _folder(self) -> Path:
+        return Path(self.trainer.args.output_dir) / f"checkpoint-{self.trainer.state.global_step}"
+
+    def _keep(self, path: Path) -> None:
+        seal(path)
+        self.training.on_save(path, self.trainer.state.global_step)
+        self._prune()
+
+    def give_up(self) -> None:
+        """Save the state in which the step under way began, in rank 0 alone, whatever the others wait for.
+
+        Only before the step's update, of a model that every process has whole.
+        """
+        trainer, folder = self.trainer, self._folder()
+        if not trainer.state.global_step or not self.random or not damaged(folder):
+            return
+        trainer.store_flos = lambda: None  # it sums over the processes
+        trainer._save_rng_state = lambda _: save_random_states(self.random, folder)
+        trainer._save_checkpoint(trainer.model, trial=None)
+        begun = dataclasses.replace(trainer.state, num_input_tokens_seen=self.tokens)
+        begun.save_to_json(str(folder / TRAINER_STATE_NAME))
+        self._keep(folder)
 
     def _prune(self) -> None:
         """Remove checkpoints by `keep_last` and `keep_best`; never the newest or the transition's."""
@@ -205,24 +233,3 @@ class StepCallback(TrainerCallback):
             if step not in keep:
                 (path / CHECKSUMS).unlink()  # first, so that a kill leaves no half that counts
                 shutil.rmtree(path)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every random stream that a checkpoint keeps."""
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.random.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.random.get_rng_state_all()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Go back to it."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.random.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.random.set_rng_state_all(state["cuda"])

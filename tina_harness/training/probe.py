@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from tina_harness.errors import TinaError
-from tina_harness.training.callbacks import random_state, set_random_state
+from tina_harness.training.randomness import random_state, set_random_state
 
 TOKENS = 16  # sampled for the comparison
 _STRONG = 0.5  # nats a token by which the probe has to move the model

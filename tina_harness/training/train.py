@@ -12,7 +12,7 @@ from tina_harness.config import RunConfig
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.runs import Run
 from tina_harness.specs import Algorithm, Engine, Problem
-from tina_harness.stopping import Preempted, Stop
+from tina_harness.stopping import Preempted, Stop, give_up_when
 from tina_harness.training.rewards import Scorer, weights
 
 
@@ -56,7 +56,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     from accelerate.utils import set_seed
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tina_harness.training.callbacks import StepCallback, set_random_state
+    from tina_harness.training.callbacks import StepCallback
     from tina_harness.training.probe import check_rollouts
     from tina_harness.training.trainer import harnessed
 
@@ -110,14 +110,12 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
         set_seed(config.seed, device_specific=True)
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
+    if run.leads and trainer.accelerator.num_processes > 1:
+        give_up_when(run.give_up, training.stop, callback.give_up)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    except Preempted:  # in the middle of a step, before its update: the state is that of the step before
-        if trainer.state.global_step and callback.random:
-            set_random_state(callback.random)
-            trainer.state.num_input_tokens_seen = callback.tokens
-            trainer._save_checkpoint(trainer.model, trial=None)
-            callback.on_save(trainer.args, trainer.state, trainer.control)
+    except Preempted:  # in the middle of a step, before its update
+        callback.give_up()
 
 
 def _token_ids(tokenizer: Any, prompt: Any, longest: int = 64) -> list[int]:
