@@ -3,22 +3,26 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from conftest import tina_command
 
 from tina_harness import TinaError, planning, registry, runs
 from tina_harness.launching import command
 from tina_harness.provenance import manifest_of
 
-WORKER = Path(__file__).parent / "scripts" / "scripted_worker.py"
+SCRIPTS = Path(__file__).parent / "scripts"
+EXAMPLES = Path(__file__).parent.parent / "examples" / "accelerate"
 SMALL = ("--max-steps", "3", "--limit", "4", "--samples", "1", "--set", "train.batch=16")
 
 
@@ -30,7 +34,13 @@ def scripted(processes, batch, parent):
     resolved = planning.layers(names, preset="embedded", file=None, flags=flags, assignments=[])
     plan = planning.prepare(resolved, names)
     run = runs.create(parent, "x", "y", manifest_of(plan, names))
-    words = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", str(WORKER)]
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        str(SCRIPTS / "scripted_worker.py"),
+    ]
     with run.timed("training"):
         done = subprocess.run(
             [sys.executable, *words, str(run.path)],
@@ -71,6 +81,49 @@ def test_two_processes_write_one_run(tina):
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= {p.name for p in checkpoint.iterdir()}
     assert {r["checkpoint"] for r in run.results()} == {"base", "step 3"}
     assert run.manifest()["built"]["rollout_check"]["engine"] < 1e-3
+
+
+@pytest.fixture(scope="module")
+def data_parallel(tmp_path_factory):
+    """The metrics of a run in which each process has the whole model."""
+    folder = tmp_path_factory.mktemp("data-parallel")
+    done = tina_command("run", *SMALL, "--set", "lora.dropout=0", "--processes", "2", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return metrics_in(folder)
+
+
+def metrics_in(folder):
+    (manifest,) = Path(folder).glob("runs/*/manifest.json")
+    return _untimed(runs.Run(manifest.parent).metrics())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fsdp", "zero2"])
+def test_sharded_training_has_the_losses_of_data_parallelism_and_resumes(tina, data_parallel, kind):
+    deepspeed = os.environ.get("TINA_DEEPSPEED", "")
+    if kind == "zero2" and not deepspeed and find_spec("deepspeed") is None:
+        pytest.skip("needs deepspeed: set TINA_DEEPSPEED to a folder that pip --target installed it to")
+    env = {"PYTHONPATH": f"{SCRIPTS / 'sharded'}:{deepspeed}", "DS_ACCELERATOR": "cpu"}
+    words = ["--set", "lora.dropout=0", "--accelerate-config", EXAMPLES / f"{kind}.yaml", "--save-every", "2"]
+    done = tina("run", *SMALL, *words, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("the parameters are sharded" in done.stdout) == (kind == "fsdp")
+    whole = metrics_in(".")
+    assert len(whole) == len(data_parallel) == 3
+    for a, b in zip(whole, data_parallel, strict=True):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-7, nan_ok=True), a["step"]
+    (manifest,) = Path("runs").glob("*/manifest.json")
+    run = runs.Run(manifest.parent)
+    assert [step for step, _ in run.checkpoints()] == [2, 3]
+    shutil.rmtree(run.checkpoints()[-1][1])  # as if it had been killed in step 3
+    for result in run.path.glob("evals/step*"):
+        shutil.rmtree(result)
+    entries = {k: v for k, v in run.manifest().items() if k != "trained_to"}
+    manifest.write_text(json.dumps({**entries, "status": "running", "pid": 0}))
+    done = tina("resume", "latest", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert metrics_in(".") == whole
+    assert {r["checkpoint"] for r in run.results()} == {"base", "step 3"}
 
 
 @pytest.mark.slow
@@ -134,8 +187,7 @@ def test_a_step_that_hangs_is_given_up_and_the_resumed_run_is_the_same(tina, tmp
     assert runs.damaged(run.checkpoints()[-1][1]) == ""
     done = tina("resume", run.id)
     assert done.returncode == 0, done.stdout + done.stderr
-    (manifest,) = (tmp_path / "whole").glob("runs/*/manifest.json")
-    assert _untimed(run.metrics()) == _untimed(runs.Run(manifest.parent).metrics())
+    assert _untimed(run.metrics()) == metrics_in(tmp_path / "whole")
 
 
 def _untimed(lines):

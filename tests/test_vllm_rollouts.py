@@ -61,7 +61,7 @@ def server(tmp_path):
     words += ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1", "--dtype", "bfloat16"]
     with open(tmp_path / "server.log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, SCRIPTS / "vllm_server.py", folder, *words],
+            [sys.executable, SCRIPTS / "vllm_server.py", "--model", folder, *words],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**ENVIRONMENT, "VLLM_SERVER_DEV_MODE": "1"},

@@ -146,7 +146,7 @@ class RunConfig(_Table):
     processes: Positive = Field(1, description="train in so many processes, one a GPU")
     accelerate_config: str | None = Field(None, description="file of 'accelerate config': DDP, ZeRO, FSDP")
     rollout_server: str | None = Field(
-        None, description="address of a 'trl vllm-serve' that samples rollouts"
+        None, description="address of a vLLM server that samples rollouts"
     )
     rollout_gpus: Positive = Field(1, description="GPUs of the rollout server, which are paid for too")
     full: bool = Field(False, description="train all parameters, without adapters, for comparison")

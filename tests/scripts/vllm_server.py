@@ -1,10 +1,8 @@
-"""`vllm serve` that takes weights on a CPU: `vllm_server.py MODEL OPTIONS...`."""
+"""A vLLM server that takes weights on a CPU: `vllm_server.py --model FOLDER OPTIONS...`."""
 
-import sys
+import runpy
 
 import vllm_on_cpu  # noqa: F401
-from vllm.entrypoints.cli.main import main
 
 if __name__ == "__main__":  # vLLM starts processes that import this again
-    sys.argv[1:1] = ["serve"]
-    main()
+    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")

@@ -76,7 +76,7 @@ FLAGS = {
 @click.option("--dora", is_flag=True, default=None, help="Adapters with a magnitude of their own.")
 @click.option("--processes", type=click.IntRange(1), help="Train in so many processes, one a GPU.")
 @click.option("--accelerate-config", type=click.Path(exists=True), help="File of 'accelerate config'.")
-@click.option("--rollout-server", metavar="URL", help="A 'trl vllm-serve' that samples the rollouts.")
+@click.option("--rollout-server", metavar="URL", help="A vLLM server that samples the rollouts.")
 @click.option("--full", is_flag=True, default=None, help="Train all parameters, without adapters.")
 @click.option(
     "--budget-usd", type=float, metavar="USD", help="Stop in time to cost no more, evaluation included."

@@ -166,7 +166,7 @@ def settings(training: Training) -> dict[str, Any]:
 
 
 def _rollouts(training: Training) -> dict[str, Any]:
-    """The engine's settings, or those of a `trl vllm-serve` on other GPUs.
+    """The engine's settings, or those of a vLLM server on other GPUs.
 
     TRL would multiply the losses of vLLM's rollouts by importance ratios, and drop sequences by them, which
     is in none of the algorithms' papers.
