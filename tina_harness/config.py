@@ -145,9 +145,7 @@ class RunConfig(_Table):
     system: str | None = Field(None, description="prompt template for training; none: the dataset's")
     processes: Positive = Field(1, description="train in so many processes, one a GPU")
     accelerate_config: str | None = Field(None, description="file of 'accelerate config': DDP, ZeRO, FSDP")
-    rollout_server: str | None = Field(
-        None, description="address of a vLLM server that samples rollouts"
-    )
+    rollout_server: str | None = Field(None, description="address of a vLLM server that samples rollouts")
     rollout_gpus: Positive = Field(1, description="GPUs of the rollout server, which are paid for too")
     full: bool = Field(False, description="train all parameters, without adapters, for comparison")
     budget_usd: Annotated[float, Field(gt=0)] | None = Field(
