@@ -230,7 +230,8 @@ def _sample(
                 store.add(texts[place], seeds[place], completion)
                 finish(number, completion, round(time.monotonic() - start, 3))
                 tokens += completion.tokens
-                while ungraded and ungraded[0].done():
+                last = len(done) == len(wanted)  # its line shows the score of the table
+                while ungraded and (last or ungraded[0].done()):
                     verdict = ungraded.popleft().result()
                     right += [] if verdict.correct is None else [verdict.correct]
                 score = sum(right) / len(right) if right else None
