@@ -210,7 +210,9 @@ class StepCallback(TrainerCallback):
             return
         trainer.store_flos = lambda: None  # it sums over the processes
         trainer._save_rng_state = lambda _: save_random_states(self.random, folder)
-        trainer._save_checkpoint(trainer.model, trial=None)
+        # On a GPU the default stream may be waiting for another process, too.
+        with torch.cuda.stream(torch.cuda.Stream() if torch.cuda.is_available() else None):
+            trainer._save_checkpoint(trainer.model, trial=None)
         begun = dataclasses.replace(trainer.state, num_input_tokens_seen=self.tokens)
         begun.save_to_json(str(folder / TRAINER_STATE_NAME))
         self._keep(folder)
