@@ -91,7 +91,7 @@ def stoppable(say: Callable[[str], None], gives_up: bool = True) -> Iterator[Sto
 
 
 def give_up_when(told: Path, stop: Stop, save: Callable[[], None]) -> None:
-    """Once the file `told` is there, and nothing is changing, `save`, remove it and end the process.
+    """Once the file `told` is there, `save` as soon as nothing is changing, remove it and end the process.
 
     In a thread, as the main one of a process among several may be waiting for another process, where no
     signal handler runs.
@@ -100,11 +100,11 @@ def give_up_when(told: Path, stop: Stop, save: Callable[[], None]) -> None:
     def watch() -> None:
         while not told.exists():
             time.sleep(0.1)
-        with stop.changing:
-            try:
+        try:
+            if stop.changing.acquire(timeout=10):  # s; held for longer, a process hangs at the end of a step
                 save()
-            finally:
-                told.unlink()
-                os._exit(143)
+        finally:
+            told.unlink()
+            os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()

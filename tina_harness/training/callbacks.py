@@ -57,6 +57,11 @@ class StepCallback(TrainerCallback):
     def _config(self) -> TrainConfig:
         return self.training.config.train
 
+    @property
+    def whole(self) -> bool:
+        """Whether this process has the whole model and optimizer, and so can save them alone."""
+        return not (self.trainer._dist.is_fsdp or self.trainer._dist.zero_stage)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = self.saved = time.monotonic()
@@ -74,8 +79,7 @@ class StepCallback(TrainerCallback):
         alone = self.trainer.accelerator.num_processes == 1
         mine = random_state(one_gpu=alone)
         self.random, self.tokens = [mine] if alone else gather_object([mine]), state.num_input_tokens_seen
-        shared = self.trainer._dist.is_fsdp or self.trainer._dist.zero_stage
-        if not shared and not self.free:  # else no process could save a checkpoint alone
+        if self.whole and not self.free:
             self.free = True
             self.training.stop.changing.release()
 

@@ -110,7 +110,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
         set_seed(config.seed, device_specific=True)
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
-    if run.leads and trainer.accelerator.num_processes > 1:
+    if run.leads and callback.whole and trainer.accelerator.num_processes > 1:
         give_up_when(run.give_up, training.stop, callback.give_up)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
