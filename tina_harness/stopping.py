@@ -90,18 +90,19 @@ def stoppable(say: Callable[[str], None], gives_up: bool = True) -> Iterator[Sto
             signal.signal(number, previous)
 
 
-def give_up_when(told: Path, stop: Stop, save: Callable[[], None]) -> None:
+def give_up_when(told: Path, stop: Stop, save: Callable[[], None], patience: float | None) -> None:
     """Once the file `told` is there, `save` as soon as nothing is changing, remove it and end the process.
 
     In a thread, as the main one of a process among several may be waiting for another process, where no
-    signal handler runs.
+    signal handler runs. patience: s after which something that changes hangs, and the process ends unsaved;
+    None: never.
     """
 
     def watch() -> None:
         while not told.exists():
             time.sleep(0.1)
         try:
-            if stop.changing.acquire(timeout=10):  # s; held for longer, a process hangs at the end of a step
+            if stop.changing.acquire(timeout=-1 if patience is None else patience):
                 save()
         finally:
             told.unlink()

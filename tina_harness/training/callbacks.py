@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from tina_harness import stopping
 from tina_harness.config import TrainConfig
 from tina_harness.errors import RunError
 from tina_harness.runs import CHECKSUMS, Run, damaged, seal
@@ -46,6 +47,9 @@ class StepCallback(TrainerCallback):
         self.clock = self.began = time.monotonic()
         self.random: list[dict[str, Any]] = []  # of each process; no step has begun
         self.free = False  # whether `stop.changing` is not held by this
+        self.kept = 0  # the step of the newest checkpoint; rank 0
+        self.spare: int | None = None  # the checkpoint that is kept only until there is a newer one
+        self.sparing = False  # whether the next one is such
         self.tokens = 0
         self.history: list[dict[str, Any]] = []
         self.warned = False
@@ -65,6 +69,7 @@ class StepCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start-up is over."""
         self.began = self.saved = time.monotonic()
+        self.kept = state.global_step
         self.history = [m for m in self.run.metrics() if m["step"] <= state.global_step]
         self.seen = next((m["step"] for m in self.history if "transition" in m), None)
 
@@ -74,12 +79,12 @@ class StepCallback(TrainerCallback):
         self.run.update(seconds_of_steps=spent, seconds_of_checkpoints=round(self.saving, 3))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Time runs from here, and a step that is given up goes back to here."""
+        """Time runs from here, and a step that is given up goes back to here, if that can be saved or is."""
         self.clock = time.monotonic()
         alone = self.trainer.accelerator.num_processes == 1
         mine = random_state(one_gpu=alone)
         self.random, self.tokens = [mine] if alone else gather_object([mine]), state.num_input_tokens_seen
-        if self.whole and not self.free:
+        if not self.free and (self.whole or self.kept == state.global_step):
             self.free = True
             self.training.stop.changing.release()
 
@@ -94,13 +99,25 @@ class StepCallback(TrainerCallback):
         enough = state.global_step >= self.training.steps or self._long_after(state.global_step)
         every = self._config.save_every
         due = isinstance(every, str) and time.monotonic() - self.saved >= 60 * int(every.removesuffix("m"))
-        stop, due = self._together(self.training.stop(), due)
+        stop, due, slow = self._together(self.training.stop(), due, self._slow())
         if enough or stop:
             control.should_training_stop = True
             if enough:
                 self.run.update(trained_to=state.global_step)
         if enough or stop or due:
             control.should_save = True
+        self.sparing = slow and not control.should_save
+        control.should_save |= slow
+
+    def _slow(self) -> bool:
+        """Whether the next step may outlast the grace after SIGTERM, and its beginning has to be saved now.
+
+        Where no process has the whole state, none can save it alone in the middle of a step. Whole models
+        are too large to be written at each step.
+        """
+        if self.whole or self.training.config.full:
+            return False
+        return time.monotonic() - self.clock > stopping.GRACE_S
 
     def _together(self, *mine: bool) -> list[bool]:
         """True where it is so in any process; all have to leave the loop, and save, after the same step."""
@@ -154,7 +171,7 @@ class StepCallback(TrainerCallback):
             self.seen = state.global_step
             self.run.update(transition={"step": place, "checkpoint": state.global_step})
             self.training.say([f"phase transition at step {place}; checkpoint at step {state.global_step}"])
-            control.should_save = True
+            control.should_save, self.sparing = True, False
         self.logged = time.monotonic()
         why = self.training.on_step(line)
         self.run.append_metrics(line)
@@ -162,6 +179,7 @@ class StepCallback(TrainerCallback):
         if enough and state.global_step < self.training.steps:
             self.training.say([f"stopping at step {state.global_step}: {why}"])
             control.should_training_stop = control.should_save = True
+            self.sparing = False
             self.run.update(trained_to=state.global_step)
         if lost or (hacked and guard.stop_on_hack):
             raise RunError(
@@ -201,13 +219,18 @@ class StepCallback(TrainerCallback):
 
     def _keep(self, path: Path) -> None:
         seal(path)
-        self.training.on_save(path, self.trainer.state.global_step)
+        self.kept = self.trainer.state.global_step
+        if not self.sparing:
+            self.training.on_save(path, self.kept)
+        if self.spare is not None:
+            _remove(self.run.checkpoints_dir / f"checkpoint-{self.spare}")
+        self.spare = self.kept if self.sparing else None
         self._prune()
 
     def give_up(self) -> None:
         """Save the state in which the step under way began, in rank 0 alone, whatever the others wait for.
 
-        Only before the step's update, of a model that every process has whole.
+        Only before the step's update, of a model that every process has whole, if it is not saved yet.
         """
         trainer, folder = self.trainer, self._folder()
         if not trainer.state.global_step or not self.random or not damaged(folder):
@@ -237,5 +260,9 @@ class StepCallback(TrainerCallback):
         keep.add(self.run.manifest().get("transition", {}).get("checkpoint", -1))
         for step, path in self.run.checkpoints():
             if step not in keep:
-                (path / CHECKSUMS).unlink()  # first, so that a kill leaves no half that counts
-                shutil.rmtree(path)
+                _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / CHECKSUMS).unlink(missing_ok=True)  # first, so that a kill leaves no half that counts
+    shutil.rmtree(checkpoint, ignore_errors=True)

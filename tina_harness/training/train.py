@@ -110,8 +110,9 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
         set_seed(config.seed, device_specific=True)
     callback = StepCallback(run, training, trainer)
     trainer.add_callback(callback)
-    if run.leads and callback.whole and trainer.accelerator.num_processes > 1:
-        give_up_when(run.give_up, training.stop, callback.give_up)
+    if run.leads and trainer.accelerator.num_processes > 1:
+        patience = 10.0 if callback.whole else None
+        give_up_when(run.give_up, training.stop, callback.give_up, patience)
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except Preempted:  # in the middle of a step, before its update

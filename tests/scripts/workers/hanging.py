@@ -1,8 +1,8 @@
-"""Rank 1 of a training that has this folder in PYTHONPATH stands still in the rollouts of the third step."""
+"""Rank 1 stands still in the rollouts of the third step."""
 
 import os
 
-if os.environ.get("RANK") == "1":
+if os.environ["RANK"] == "1":
     import signal
 
     from trl import GRPOTrainer
