@@ -28,7 +28,7 @@ def test_a_merged_model_has_the_logits_of_base_and_adapter_and_is_evaluated_as_o
     from tina_plugins.models.nano import folder
 
     done = tina("merge", run, "merged")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     base = AutoModelForCausalLM.from_pretrained(folder()).eval()
     ids = AutoTokenizer.from_pretrained("merged")("What is 4 + 5?", return_tensors="pt")["input_ids"]
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ def command(run: str, destination: Path, runs_dir: str | None) -> None:
     from tina_harness import planning
     from tina_harness.evaluation.adapters import check_adapter
     from tina_harness.hardware import detect
+    from tina_harness.reporting.console import Console
     from tina_harness.training.merge import merge
 
     found, step, checkpoint = find_checkpoint(run, runs_dir)
@@ -42,5 +44,6 @@ def command(run: str, destination: Path, runs_dir: str | None) -> None:
     model = planning.choose_model(name, registry, detect(registry.catalogue))
     folder, _ = planning.locate(model, registry)
     check_adapter(checkpoint, folder)
-    merge(folder, checkpoint, destination)
+    with Console().quiet(Path(os.devnull)):
+        merge(folder, checkpoint, destination)
     click.echo(f"{destination}: {name} with the adapter of {found.id}, step {step}")
