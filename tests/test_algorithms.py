@@ -57,7 +57,7 @@ def trl_loss(name, logps, old, base, adv, mask):
     from test_settings import training
     from trl import GRPOConfig, GRPOTrainer
 
-    from tina_harness.training.train import settings
+    from tina_harness.training.settings import settings
 
     spec = registry.load().get(Algorithm, name)
     told = settings(training(spec, "transformers", gpu=False))

@@ -247,7 +247,7 @@ def _rank(process):
 
 def _trains(process):
     with contextlib.suppress(psutil.Error):
-        return "tina_harness.launching" in process.cmdline()
+        return "tina_harness.worker" in process.cmdline()
 
 
 @pytest.mark.slow
@@ -290,6 +290,6 @@ def test_gpus_are_started_by_accelerate_launch(tmp_path):
     words = command(plan, runs.Run(tmp_path))
     assert words[1:4] == ["-m", "accelerate.commands.launch", "--multi_gpu"]
     assert "--num_processes=4" in words
-    assert words[-3:] == ["-m", "tina_harness.launching", str(tmp_path)]
+    assert words[-3:] == ["-m", "tina_harness.worker", str(tmp_path)]
     config.accelerate_config = "zero2.yaml"
     assert command(plan, runs.Run(tmp_path))[3:5] == ["--config_file", "zero2.yaml"]

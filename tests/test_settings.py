@@ -10,7 +10,7 @@ from tina_harness import Algorithm, Engine, TinaError, registry, runs
 from tina_harness.hardware import Hardware, detect
 from tina_harness.planning import choose_engine, choose_model, dtype, layers, prepare
 from tina_harness.provenance import manifest_of
-from tina_harness.training.train import Training, arguments, settings
+from tina_harness.training.settings import Training, arguments, settings
 
 
 def training(algo, engine, gpu):

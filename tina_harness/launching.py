@@ -1,4 +1,4 @@
-"""A training over several processes: `accelerate launch` of this module, one process a device.
+"""A training over several processes: `accelerate launch` of `worker.py`, one process a device.
 
 The parent holds the run and waits; the workers build the same plan from the manifest. Rank 0 writes, the
 others keep step with it.
@@ -15,37 +15,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tina_harness import stopping
-from tina_harness.errors import RunError, TinaError
+from tina_harness.errors import RunError
 from tina_harness.planning import Plan
 from tina_harness.runs import Run
 from tina_harness.stopping import Stop
 
-_ENDED = ".ended.json"  # how rank 0 ended: {} well, else code, message and hint
-
-
-class Follower(Run):
-    """The run as a rank other than 0 has it: read, and not written."""
-
-    leads = False
-
-    def update(self, **changes: Any) -> None:
-        """Rank 0 does it."""
-
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """Rank 0 does it."""
-
-    def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
-        """Rank 0 does it."""
+ENDED = ".ended.json"  # how rank 0 ended: {} well, else code, message and hint
 
 
 def command(plan: Plan, run: Run) -> list[str]:
     """What starts the workers; on CPUs torchrun itself, as accelerate's launcher starts only one there."""
-    python, module = sys.executable, [__name__, str(run.path.resolve())]
+    python, module = sys.executable, ["tina_harness.worker", str(run.path.resolve())]
     file, count = plan.config.accelerate_config, plan.config.processes
     if file is not None:
         return [python, "-m", "accelerate.commands.launch", "--config_file", file, "-m", *module]
@@ -69,7 +52,7 @@ def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
 
     Raises RunError with what rank 0 said where they fail.
     """
-    ended = run.path / _ENDED
+    ended = run.path / ENDED
     ended.unlink(missing_ok=True)
     run.give_up.unlink(missing_ok=True)
     surroundings = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", _threads(plan))}
@@ -83,7 +66,7 @@ def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
             stderr=log,
             env=surroundings,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         told: float | None = None  # when the workers were told to stop after their step, with a checkpoint
         giving_up = False
@@ -117,30 +100,10 @@ def launch(run: Run, plan: Plan, stop: Stop, out: IO[str]) -> None:
     raise RunError(said.get("message", lost), said.get("hint", onward))
 
 
-@contextlib.contextmanager
-def reported(run: Run, rank: int) -> Iterator[None]:
-    """Tell the parent how rank 0 ended."""
-    said: dict[str, Any] = {"message": "a training process was killed"}
-    try:
-        yield
-        said = {}
-    except TinaError as error:
-        said = {"message": error.message, "hint": error.hint}
-        raise
-    except Exception as error:
-        said = {
-            "message": f"a training process failed: {(str(error) or type(error).__name__).splitlines()[0]}"
-        }
-        raise
-    finally:
-        if rank == 0:
-            (run.path / _ENDED).write_text(json.dumps(said), encoding="utf-8")
-
-
 _libc = ctypes.CDLL(None)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the system kill this process when its parent is gone, so that a run is never written twice."""
     with contextlib.suppress(AttributeError):  # Linux only
         _libc.prctl(1, signal.SIGKILL)
@@ -154,19 +117,3 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def main() -> None:
-    """One worker: `python -m tina_harness.launching RUN_DIRECTORY`."""
-    from tina_harness import orchestrator
-
-    _end_with_parent()
-    rank = int(os.environ["RANK"])
-    path = Path(sys.argv[1])
-    run = Run(path) if rank == 0 else Follower(path)
-    with reported(run, rank):
-        orchestrator.work(run, rank)
-
-
-if __name__ == "__main__":
-    main()

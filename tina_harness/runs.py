@@ -31,7 +31,7 @@ class Run:
     """One run directory. Create with `create`, find again with `find`."""
 
     path: Path
-    leads: ClassVar[bool] = True  # whether this process writes it; see launching.Follower
+    leads: ClassVar[bool] = True  # whether this process writes it; see worker.Follower
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ import random
 
 from trl import GRPOTrainer
 
-from tina_harness import launching
+from tina_harness import worker
 from tina_harness.training.rewards import Scorer
 
 
@@ -33,4 +33,4 @@ def functions(self):
 GRPOTrainer._generate_single_turn = generate
 Scorer.functions = functions
 if __name__ == "__main__":
-    launching.main()
+    worker.main()

@@ -143,9 +143,10 @@ def _overlap(
 ) -> dict[str, Any]:
     """The report with both texts of each pair; from the cache where neither side has changed."""
     from tina_harness.data import cache, load_problems, overlap
+    from tina_harness.data.load import source_key
 
     limits = (overlap.NEAR if near is None else near, overlap.SHARE if share is None else share)
-    sources = [cache.source_key(s, catalogue) for s in (spec, *benchmarks)]
+    sources = [source_key(s, catalogue) for s in (spec, *benchmarks)]
     known = [s for s in sources if s is not None]
     digest = sha256("\n".join([overlap.VERSION, str(limits), *known]).encode()).hexdigest()[:24]
     key = f"pairs-{digest}" if len(known) == len(sources) else None

@@ -59,7 +59,7 @@ def command(
       tina eval latest --bench aime24 --bench math500
       tina eval r1-distill-qwen-1.5b --adapter my-adapter --bench aime24
     """
-    from tina_harness import orchestrator, planning
+    from tina_harness import evaluating, planning
     from tina_harness.config import Layers
     from tina_harness.hardware import detect
     from tina_harness.reporting.console import Console
@@ -87,7 +87,7 @@ def command(
         layers.set("eval.cache", False, "--no-cache")
     resolved = layers.resolve()
     name = subject if run is None else run.manifest()["model"]["name"]
-    run = orchestrator.evaluate_model(
+    run = evaluating.evaluate_model(
         registry,
         parent,
         Console(to_stderr=as_json),

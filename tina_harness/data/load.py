@@ -177,3 +177,24 @@ def unwrap(gold: str) -> str:
             break
         gold = inner
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", gold)
+
+
+def source_key(spec: RowSource, catalogue: Mapping[str, Any], seed: int = 0) -> str | None:
+    """A digest of where a source's rows come from, which changes when they may have; None: unknown.
+
+    Files count by name, size and time of change, the hub by its pinned revision.
+    """
+    parts: list[str] = [spec.name, spec.repo, str(spec.config), spec.split, spec.problem, spec.answer]
+    mirrored = hub.mirrored(spec.repo) if spec.repo else None
+    if spec.files or mirrored:
+        root = Path(spec.files).expanduser() if spec.files else mirrored
+        assert root is not None
+        files = sorted(p for p in ([root] if root.is_file() else root.rglob("*")) if p.is_file())
+        parts += [f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files]
+    elif spec.rows is not None:
+        parts.append(f"generated:{seed}")
+    elif revision := str(catalogue.get("revisions", {}).get(spec.repo, "")):
+        parts.append(revision)
+    else:
+        return None
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tina_harness.runs import Run, now
+
 
 class Console:
     """Lines, and one live line at the bottom where the screen is a terminal."""
@@ -101,6 +103,21 @@ class Console:
 def _restore(kept: int, number: int) -> None:
     os.dup2(kept, number)
     os.close(kept)
+
+
+@contextlib.contextmanager
+def libraries_aside(console: Console, run: Run) -> Iterator[None]:
+    """Keep libraries off the screen and off the network where the files are here already."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if "RANK" not in os.environ:
+        # No more than the run uses: several would make the trainer of one process use DataParallel.
+        count = run.manifest()["hardware"]["count"]
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    with console.quiet(run.log):
+        print(f"--- {now()} {' '.join(sys.argv)}", flush=True)
+        yield
 
 
 def step_line(metrics: Mapping[str, Any], total: int, rate: float, left: float, usd: float | None) -> str:

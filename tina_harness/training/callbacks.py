@@ -19,7 +19,7 @@ from tina_harness.errors import RunError
 from tina_harness.runs import CHECKSUMS, Run, damaged, seal
 from tina_harness.training.guards import WINDOW, divergence, hacking
 from tina_harness.training.randomness import random_state, save_random_states
-from tina_harness.training.train import Training
+from tina_harness.training.settings import Training
 from tina_harness.training.transition import transition
 
 # TRL's names for what `metrics.jsonl` calls otherwise.
