@@ -1,6 +1,7 @@
 """Grading: right, the same everywhere, and impossible to hang."""
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -8,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -399,21 +399,18 @@ def test_every_item_gets_its_verdict_while_workers_are_killed():
     expected = ["incorrect" if n % 2 else "correct" for n in range(1, 600)]
     done = threading.Event()
     killed = 0
-    began = time.monotonic()
-    with Grader(workers=2) as first:
-        first.grade([Item("x + 1", "\\boxed{1 + x}"), Item("x + 2", "\\boxed{2 + x}")])
-    every = max(2, 2 * (time.monotonic() - began))  # a busy machine needs longer to start a worker
     with Grader(workers=2, deadline_s=30) as grader:
 
         def kill():
             nonlocal killed
-            while not done.wait(every):
-                for process in grader.processes():
-                    try:
+            times = 0  # an item that loses its worker a third time is given up
+            while times < 2 and not done.wait(1):
+                processes = grader.processes()
+                times += bool(processes)
+                for process in processes:
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
                         killed += 1
-                    except ProcessLookupError:
-                        pass
 
         killer = threading.Thread(target=kill)
         killer.start()
