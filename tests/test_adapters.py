@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 
-from tina_harness import TinaError
+from tina_harness import Sampling, TinaError
 from tina_harness.evaluation.adapters import check_adapter
+from tina_plugins.engines.transformers import Session
 from tina_plugins.models.nano import folder
 
 EVAL = ("eval", "tina-nano", "--bench", "arithmetic-heldout", "--limit", "5", "--samples", "2", "--json")
@@ -42,6 +43,25 @@ def test_an_adapter_is_evaluated_on_its_model(adapter, tina):
     assert (found["checkpoint"], found["label"]) == ("adapter mine", "tina-nano + mine")
     assert found["pass@1"] < base["pass@1"]
     assert tina("compare", found["run"], base["run"]).returncode == 0
+
+
+def test_adapters_are_switched_in_place(adapter, tmp_path):
+    """In one session each gives what a session of its own gives, whatever was used before."""
+    other = write_adapter(tmp_path / "other", rank=8, targets=("v_proj",))
+    greedy = Sampling(0.0, 1.0, 12)
+
+    def texts(session, which):
+        found = dict(session.generate(["2 + 3 =", "What is 7 - 4?"], [0, 1], greedy, which))
+        return [found[i].text for i in range(2)]
+
+    alone = {}
+    for which in (None, adapter, other):
+        alone[which] = texts(Session(folder(), "float32", 64, 0), which)
+    assert len({tuple(found) for found in alone.values()}) == 3
+    session = Session(folder(), "float32", 64, 8)
+    for which in (None, adapter, other, None, adapter, None, other):
+        assert texts(session, which) == alone[which]
+    session.close()
 
 
 def test_the_rank_is_read_and_an_adapter_of_another_model_is_refused(adapter, tina, tmp_path):

@@ -8,8 +8,12 @@ its own (inverse transform sampling from its seed), so it does not depend on wha
 import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tina_harness import Completion, Engine, Sampling, hookimpl
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 BATCH_TOKENS = 32_768  # prompt + completion tokens of a batch on a CPU; bounds the KV cache
 BATCH = 64
@@ -33,6 +37,7 @@ class Session:
         # Without it a model gives logits for every token of a prompt, gigabytes for a batch of them.
         parameters = inspect.signature(model.forward).parameters
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+        self.adapted: PeftModel | None = None
         self.adapters: dict[str, str] = {}
 
     def generate(
@@ -56,22 +61,28 @@ class Session:
 
         import torch
 
-        del self.model
+        del self.model, self.adapted
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _use(self, adapter: Path | None) -> None:
+        """Switch the layers that peft puts in the place of the model's own."""
         if adapter is None:
-            if self.adapters:
-                self.model.disable_adapters()
+            if self.adapted is not None:
+                self.adapted.base_model.disable_adapter_layers()
             return
+        from peft import PeftModel
+
         name = self.adapters.get(str(adapter))
         if name is None:
             name = self.adapters[str(adapter)] = f"adapter{len(self.adapters)}"
-            self.model.load_adapter(str(adapter), adapter_name=name)
-        self.model.enable_adapters()
-        self.model.set_adapter(name)
+            if self.adapted is None:
+                self.adapted = PeftModel.from_pretrained(self.model, str(adapter), adapter_name=name)
+            else:
+                self.adapted.load_adapter(str(adapter), adapter_name=name)
+        self.adapted.base_model.enable_adapter_layers()
+        self.adapted.set_adapter(name)
         self.model.eval()
 
     def _batch(
