@@ -72,7 +72,7 @@ def test_a_budget_ends_the_training_in_time_for_the_evaluation(tina):
     assert run.manifest()["trained_to"] == 1
     assert {r["checkpoint"] for r in run.results()} == {"base", "step 1"}
     assert run.status() == "finished"
-    assert "is finished" in tina("resume", "latest").stderr
+    assert "no run in runs can be resumed" in tina("resume", "latest").stderr
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_embedded_run_learns_the_format_and_leaves_everything_behind(tina):
     assert [r["pass@1"] for r in rows] == sorted((r["pass@1"] for r in rows), reverse=True)
     assert {"model", "benchmark", "pass@1", "ci95"} <= rows[0].keys()
     assert json.loads(tina("runs", "--json").stdout)[0]["status"] == "finished"
-    assert "is finished" in tina("resume", "latest").stderr
+    assert "no run in runs can be resumed" in tina("resume", "latest").stderr
     done = tina("eval", f"{run.name}@40", "--bench", "arithmetic-heldout", "--limit", "10", "--json")
     assert {r["checkpoint"] for r in json.loads(done.stdout)} == {"base", "step 40", "step 80"}
 

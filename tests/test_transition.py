@@ -81,7 +81,7 @@ def test_a_run_marks_it_saves_there_and_stops_when_asked_to(tina):
     words = ("--bench", "arithmetic-heldout", "--limit", "2", "--samples", "1", "--json")
     found = json.loads(tina("eval", "latest@transition", *words).stdout)
     assert f"step {seen['checkpoint']}" in {r["checkpoint"] for r in found}
-    assert "is finished" in tina("resume", "latest").stderr
+    assert "no run in runs can be resumed" in tina("resume", "latest").stderr
 
 
 def test_the_segments_cost_no_more_than_those_of_ruptures():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tina_harness.provenance import environment
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
 from tina_harness.runs import Run
+from tina_harness.runs.checkpoints import check_seal
 from tina_harness.specs import Benchmark, Engine, Model, Sampling
 
 
@@ -37,27 +39,60 @@ class Evaluation:
     dtype: str
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What can be found out, and go wrong, before an engine is loaded.
+
+    tasks, new_tokens: by benchmark; new_tokens: how long a completion may be. longest: prompt and
+    completion, in tokens. rank: of the largest adapter.
+    """
+
+    tasks: Mapping[str, Any]
+    new_tokens: Mapping[str, int]
+    longest: int
+    rank: int
+    rewards: Mapping[str, Any]
+
+
+def prepare_all(
+    plan: Plan | Evaluation, subjects: Sequence[Any], registry: Registry, console: Console
+) -> Prepared:
+    """Load the benchmarks, render their prompts, and look at the adapters. Writes nothing."""
+    from tina_harness.evaluation.adapters import check_adapter
+    from tina_harness.training.rewards import build_rewards
+
+    tokenizer = ChatTokenizer(plan.folder)
+    tasks = {b.name: _task(b, tokenizer, registry, plan.config) for b in plan.benchmarks}
+    new_tokens, longest = _room(plan, tasks, tokenizer, console)
+    adapters = [s.adapter for s in subjects if s.adapter]
+    for adapter in adapters:
+        check_seal(adapter)
+    rank = max([check_adapter(adapter, plan.folder) for adapter in adapters], default=0)
+    return Prepared(tasks, new_tokens, longest, rank, build_rewards(plan.config, registry))
+
+
 def evaluate_all(
-    run: Run, plan: Plan | Evaluation, subjects: Sequence[Any], registry: Registry, console: Console
+    run: Run,
+    plan: Plan | Evaluation,
+    subjects: Sequence[Any],
+    registry: Registry,
+    console: Console,
+    prepared: Prepared | None = None,
 ) -> None:
     """Every subject on every benchmark, in one engine load. Results that exist are not computed again."""
     from tina_harness.data.mirror import digest
     from tina_harness.evaluation import evaluate
-    from tina_harness.evaluation.adapters import check_adapter
     from tina_harness.evaluation.evaluate import Progress, result_key
     from tina_harness.evaluation.samples import SampleStore, identity
     from tina_harness.evaluation.sessions import Sessions
     from tina_harness.grading import Grader
-    from tina_harness.training.rewards import build_rewards
 
-    config = plan.config
-    tokenizer = ChatTokenizer(plan.folder)
-    tasks = {b.name: _task(b, tokenizer, registry, config) for b in plan.benchmarks}
-    new_tokens, longest = _room(plan, tasks, tokenizer, console)
-    rank = max([check_adapter(s.adapter, plan.folder) for s in subjects if s.adapter], default=0)
-    engine = plan.engine
-    sessions = Sessions(engine, plan.folder, plan.dtype, longest, rank, console.status, console.say)
-    rewards = build_rewards(config, registry)
+    config, engine = plan.config, plan.engine
+    ready = prepared or prepare_all(plan, subjects, registry, console)
+    tasks, new_tokens = ready.tasks, ready.new_tokens
+    sessions = Sessions(
+        engine, plan.folder, plan.dtype, ready.longest, ready.rank, console.status, console.say
+    )
 
     def evaluate_one(subject: Any, benchmark: Benchmark) -> None:
         """Write a subject's results on a benchmark, unless they are there."""
@@ -76,6 +111,7 @@ def evaluate_all(
 
         def progress(at: Progress) -> None:
             run.touch()
+            results.parent.mkdir(parents=True, exist_ok=True)  # from here on there is something to keep
             spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
             left = spent / max(1, at.done - at.reused) * (at.total - at.done)
             score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
@@ -92,7 +128,7 @@ def evaluate_all(
             sessions.generate,
             store,
             grader,
-            rewards,
+            ready.rewards,
             sampling=sampling,
             samples=samples,
             seed=config.seed,
@@ -189,45 +225,78 @@ def evaluate_model(
         hardware=hardware,
         dtype=dtype(config.dtype, hardware),
     )
-    if run is None:
-        manifest = {
-            "kind": "evaluation",
-            "config": config.model_dump(),
-            "origins": dict(resolved.origins),
-            "model": {"name": model.name, "repo": model.repo, "origin": origin},
-            **environment(registry, hardware),
-        }
-        run = runs.create(parent, Path(model.name).name, "eval", manifest)
-        subjects = [
-            Subject(f"{model.name} + {a.name}" if a else model.name, model.name, a, None) for a in adapters
-        ]
-    else:
-        found = dict(run.checkpoints())
-        subjects = [
-            Subject(model.name, model.name, None, None)
-            if step is None
-            else trained(run, model.name, found[step], step)
-            for step in steps
-        ]
-    before = run.manifest()["status"]
-    phase = "checkpoint evaluation" if run.manifest()["kind"] == "training" else "evaluation"
-    with run.locked(), run.timed(phase), libraries_aside(console, run):
-        try:
+    if run is not None:
+        phase = "checkpoint evaluation" if run.manifest().get("kind") == "training" else "evaluation"
+        subjects = [_checkpoint_of(run, model.name, step) for step in steps]
+        with run.locked(), run.timed(phase), libraries_aside(console, run):
             evaluate_all(run, evaluation, subjects, registry, console)
-        except BaseException:
-            run.update(status=before if before != "running" else "failed")
-            raise
-    run.update(status="finished" if before == "running" else before)
-    return run
+        return run
+    subjects = [
+        Subject(f"{model.name} + {a.name}" if a else model.name, model.name, a, None) for a in adapters
+    ]
+    prepared = prepare_all(evaluation, subjects, registry, console)
+    manifest = {
+        "kind": "evaluation",
+        "config": config.model_dump(),
+        "origins": dict(resolved.origins),
+        "model": {"name": model.name, "repo": model.repo, "origin": origin},
+        **environment(registry, hardware),
+    }
+    created = runs.create(parent, Path(model.name).name, "eval", manifest)
+    with (
+        created.locked(),
+        _own(created, console),
+        created.timed("evaluation"),
+        libraries_aside(console, created),
+    ):
+        evaluate_all(created, evaluation, subjects, registry, console, prepared)
+    return created
+
+
+def _checkpoint_of(run: Run, model: str, step: int | None) -> Any:
+    """What is evaluated: a whole checkpoint of a run, or its base (None)."""
+    from tina_harness.evaluation import Subject
+
+    if step is None:
+        return Subject(model, model, None, None)
+    return trained(run, model, run.checkpoint(step), step)
+
+
+@contextlib.contextmanager
+def _own(run: Run, console: Console) -> Iterator[None]:
+    """Write down how an evaluation ended that this command began; where it had no sample yet, remove it."""
+    status = "failed"
+    try:
+        yield
+        status = "finished"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        if status == "finished" or (run.path / "evals").exists():
+            with contextlib.suppress(OSError):
+                run.update(status=status, finished=runs.now())
+        else:
+            _remove(run, console)
+
+
+def _remove(run: Run, console: Console) -> None:
+    """Leave nothing of an evaluation that could not start but what the libraries said."""
+    kept = run.path.parent / ".last-failure.log"
+    with contextlib.suppress(OSError):
+        if len(run.log.read_bytes().splitlines()) > 1:  # more than the command, which is its first line
+            run.log.replace(kept)
+            console.say(f"nothing was sampled; what the libraries said is in {kept}")
+        shutil.rmtree(run.path)
 
 
 def base_and_last(run: Run, plan: Plan) -> list[Any]:
     """What a run evaluates at its end: its base model and its last checkpoint."""
     from tina_harness.evaluation import Subject
 
-    step, folder = run.checkpoints()[-1]
+    step, _ = run.checkpoints()[-1]
     base = Subject(plan.model.name, plan.model.name, None, None)
-    return [base, trained(run, plan.model.name, folder, step)]
+    return [base, trained(run, plan.model.name, run.checkpoint(step), step)]
 
 
 def trained(run: Run, model: str, folder: Path, step: int) -> Any:

@@ -34,8 +34,12 @@ class Hardware:
 
     def dollars(self, seconds: float) -> float | None:
         """The price of that many seconds on all devices."""
-        devices = self.count + self.elsewhere
-        return None if self.usd_per_hour is None else self.usd_per_hour * devices * seconds / 3600
+        return dollars(self.usd_per_hour, self.count + self.elsewhere, seconds)
+
+
+def dollars(usd_per_hour: float | None, devices: int, seconds: float) -> float | None:
+    """The price of so many seconds on so many devices; None where no price is known."""
+    return None if usd_per_hour is None else usd_per_hour * devices * seconds / 3600
 
 
 def detect(catalogue: Mapping[str, Any], name: str = "auto") -> Hardware:

@@ -19,9 +19,11 @@ class Clock:
     """Speed, time left and dollars of a training, for the live line."""
 
     def __init__(self, run: Run, plan: Plan, console: Console, checkpoint: Path | None) -> None:
-        self.plan, self.console = plan, console
+        self.run, self.plan, self.console = run, plan, console
         manifest = run.manifest()
-        self.before, self.since = sum(manifest["seconds"].values()), manifest["phase"]["since"]
+        phase = manifest.get("phase")
+        self.before = sum(manifest.get("seconds", {}).values())
+        self.since = phase["since"] if phase else time.time()
         self.first = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         seen = [m.get("tokens", 0) for m in run.metrics() if m["step"] <= self.first]
         self.tokens_before = float(seen[-1]) if seen else 0.0  # the count goes on through a resume
@@ -29,7 +31,7 @@ class Clock:
 
     def step(self, metrics: Mapping[str, Any]) -> float | None:
         """Show a step's line; returns the dollars spent so far."""
-        usd = self.plan.hardware.dollars(self.before + time.time() - self.since)
+        usd = self.run.usd(self.before + time.time() - self.since)
         step, total = metrics["step"], self.plan.steps
         tokens = float(metrics.get("tokens") or 0)
         rate = (tokens - self.tokens_before) / max(metrics["seconds"], 1e-9)
@@ -47,11 +49,11 @@ class Budget:
     the longest length as those do.
     """
 
-    def __init__(self, plan: Plan, registry: Registry) -> None:
-        self._plan, self._limit = plan, plan.config.budget_usd
+    def __init__(self, run: Run, plan: Plan, registry: Registry) -> None:
+        self._run, self._plan, self._limit = run, plan, plan.config.budget_usd
         if self._limit is None:
             return
-        if plan.hardware.dollars(1.0) is None:
+        if run.usd(1.0) is None:
             raise TinaError(
                 f"no price is known for {plan.hardware.device}, so a budget cannot be kept",
                 "add it to a registry.toml, or name it: --set hardware=NAME",
@@ -68,11 +70,11 @@ class Budget:
         if self._limit is None:
             return None
         usd, train = metrics["usd"], self._plan.config.train
-        step = self._plan.hardware.dollars(metrics["seconds"]) or 0.0
+        step = self._run.usd(metrics["seconds"]) or 0.0
         length = metrics.get("completion_length") or train.max_new_tokens
         per_token = metrics["seconds_rollout"] / (length * self._plan.completions_per_step)
         tokens = self._longest * min(1.0, length / train.max_new_tokens)
-        reserve = self._plan.hardware.dollars(tokens * per_token) or 0.0
+        reserve = self._run.usd(tokens * per_token) or 0.0
         if usd + step + reserve < self._limit:
             return None
         return f"${usd:.4f} spent, ${reserve:.4f} kept for the evaluation, of a budget of ${self._limit:g}"

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from tina_harness import runs
-from tina_harness.config import Resolved, RunConfig
 from tina_harness.data import ChatTokenizer, messages, write_quarantine
 from tina_harness.errors import RunError, TinaError
 from tina_harness.evaluating import adapter_label, base_and_last, evaluate_all
 from tina_harness.launching import launch
 from tina_harness.meters import Budget, Clock
 from tina_harness.planning import Plan, describe, prepare
-from tina_harness.provenance import manifest_of
+from tina_harness.provenance import manifest_of, resolved_of
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
 from tina_harness.reporting.tables import as_table, score_rows
 from tina_harness.runs import Run
+from tina_harness.runs.ledger import this_process
 from tina_harness.stopping import Stop, stoppable
 
 
@@ -41,19 +41,20 @@ def execute(plan: Plan, registry: Registry, parent: Path, console: Console) -> R
 def resume(run: Run, registry: Registry, console: Console) -> Run:
     """Continue a run from its last checkpoint; evaluations that are finished are kept."""
     manifest = run.manifest()
+    if manifest.get("kind") != "training":
+        raise TinaError(f"{run.id} is an evaluation", "repeat its 'tina eval' command")
     if manifest["status"] == "finished":
         raise TinaError(f"{run.id} is finished", f"evaluate it with 'tina eval {run.id} --bench NAME'")
-    if manifest["kind"] != "training":
-        raise TinaError(f"{run.id} is an evaluation", "repeat its 'tina eval' command")
-    config = RunConfig.model_validate(manifest["config"])
-    plan = prepare(Resolved(config, manifest["origins"]), registry)
+    plan = prepare(resolved_of(manifest), registry)
     _same_data(run, manifest, plan)
     return _carry_on(run, plan, registry, console)
 
 
 def _carry_on(run: Run, plan: Plan, registry: Registry, console: Console) -> Run:
     with run.locked(), _marked(run, registry, console):
-        run.update(status="running", pid=os.getpid(), seconds=run.seconds(), phase=None)
+        run.update(
+            status="running", pid=os.getpid(), process=this_process(), seconds=run.seconds(), phase=None
+        )
         for note in [*describe(plan), f"run directory {run.path}"]:
             console.say(note)
         for warning in registry.notify("tina_run_started", run=run):
@@ -123,7 +124,7 @@ def train_in_this_process(
     tokenizer = ChatTokenizer(plan.folder)
     opens_think = tokenizer.render(messages("x")).rstrip().endswith("<think>")
     clocked = Clock(run, plan, console, checkpoint)
-    budget = Budget(plan, registry)
+    budget = Budget(run, plan, registry)
 
     def on_step(metrics: dict[str, Any]) -> str | None:
         metrics["usd"] = clocked.step(metrics)
@@ -188,9 +189,9 @@ def _report(run: Run, plan: Plan, console: Console) -> None:
     with run.timed("report"):
         reward_curves(run.metrics(), run.path / "curves.png", f"{plan.model.name}, {adapter_label(run)}")
     seconds = sum(run.seconds().values())
-    usd = plan.hardware.dollars(seconds)
+    usd = run.usd(seconds)
     run.update(usd=usd)
-    rows = score_rows(run.results(), plan.hardware.dollars(1.0))
+    rows = score_rows(run.results(), run.usd)
     for row in rows:
         del row["run"]
     console.say()

@@ -21,6 +21,7 @@ from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.hardware import Hardware, detect, gpus
 from tina_harness.registry import Registry
+from tina_harness.runs.checkpoints import check_seal
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Problem
 
 
@@ -345,9 +346,14 @@ def choose_model(
 
 
 def locate(model: Model, registry: Registry) -> tuple[Path, str]:
-    """(local folder of a model, where it came from); downloads it where it is not here yet."""
+    """(local folder of a model, where it came from); downloads it where it is not here yet.
+
+    Raises RunError where it is a checkpoint of a run and damaged.
+    """
     if model.path is not None:
-        return model.path(), "local"
+        folder = model.path()
+        check_seal(folder)
+        return folder, "local"
     revision = str(registry.catalogue.get("revisions", {}).get(model.repo, ""))
     return model_folder(model.repo, revision)
 

@@ -8,9 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from tina_harness.config import Resolved, RunConfig
+from tina_harness.errors import RunError
 from tina_harness.hardware import Hardware
 from tina_harness.planning import Plan
 from tina_harness.registry import Registry
+from tina_harness.runs.records import Manifest
 
 
 def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
@@ -41,6 +46,18 @@ def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
         "schedule_steps": plan.schedule_steps,
         **environment(registry, plan.hardware),
     }
+
+
+def resolved_of(manifest: Manifest) -> Resolved:
+    """The configuration that a manifest holds. Raises RunError where this version cannot read it."""
+    try:
+        return Resolved(RunConfig.model_validate(manifest["config"]), manifest.get("origins", {}))
+    except (KeyError, ValidationError) as error:
+        reason = "it has none" if isinstance(error, KeyError) else error.errors()[0]["msg"]
+        raise RunError(
+            f"the configuration of {manifest.get('id', 'the run')} cannot be read: {reason}",
+            "use the version of tina-harness that made it: its manifest.json names it",
+        ) from error
 
 
 def environment(registry: Registry, hardware: Hardware) -> dict[str, Any]:

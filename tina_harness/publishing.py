@@ -150,7 +150,7 @@ def _card(
         "KL coefficient": manifest.get("built", {}).get("beta", config["train"]["beta"]),
         "seed": config["seed"],
     }
-    rows = [{k: v for k, v in row.items() if k != "run"} for row in score_rows(results, None)]
+    rows = [{k: v for k, v in row.items() if k != "run"} for row in score_rows(results, run.usd)]
     left = ", ".join(f"{n} rows ({why})" for why, n in data["left_out"].items())
     use = f'model = AutoModelForCausalLM.from_pretrained("{repo if whole else base.repo or base.name}")'
     if not whole:

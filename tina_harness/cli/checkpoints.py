@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tina_harness.errors import TinaError
 
+if TYPE_CHECKING:
+    from tina_harness.runs import Run
 
-def find_checkpoint(reference: str, runs_dir: str | None) -> tuple[Any, int, Path]:
-    """(run, step, folder) of RUN[@STEP] as typed; the last checkpoint where no step is named."""
+
+def find_checkpoint(
+    reference: str, runs_dir: str | None, able: Callable[[Run], bool] | None = None
+) -> tuple[Run, int, Path]:
+    """(run, step, folder) of RUN[@STEP] as typed; the last checkpoint where no step is named.
+
+    able: what "latest" asks of a run; a checkpoint, where it is None. Raises TinaError where the checkpoint
+    is damaged.
+    """
     from tina_harness import runs
 
     name, _, which = reference.partition("@")
-    run = runs.find(name, runs.root(runs_dir))
-    if run.manifest()["kind"] != "training":
+    run = runs.find(name, runs.root(runs_dir), able or has_checkpoints, "has such a checkpoint")
+    if run.manifest().get("kind") != "training":
         raise TinaError(f"{run.id} has no checkpoint", "only a training has")
     step = named(run, which)
-    return run, step, dict(run.checkpoints())[step]
+    return run, step, run.checkpoint(step)
 
 
-def named(run: Any, which: str, others: str = "") -> int:
+def has_checkpoints(run: Run) -> bool:
+    """Whether a run is a training that has saved a checkpoint."""
+    return bool(run.checkpoints()) and run.manifest().get("kind") == "training"
+
+
+def has_adapter(run: Run) -> bool:
+    """Whether a run has saved a checkpoint that is an adapter."""
+    return has_checkpoints(run) and not run.manifest().get("config", {}).get("full")
+
+
+def has_results(run: Run) -> bool:
+    """Whether something of a run was evaluated."""
+    return bool(run.results())
+
+
+def named(run: Run, which: str, others: str = "") -> int:
     """The step of a run's checkpoint; which: as after the @, "" for the last. others: for the error."""
     steps = [step for step, _ in run.checkpoints()]
     if not steps:
@@ -37,7 +62,7 @@ def named(run: Any, which: str, others: str = "") -> int:
     return int(which) if which else steps[-1]
 
 
-def _at_transition(run: Any, steps: list[int]) -> int:
+def _at_transition(run: Run, steps: list[int]) -> int:
     """The checkpoint that was saved when the phase transition was seen."""
     seen = run.manifest().get("transition")
     if seen is None:
@@ -45,12 +70,13 @@ def _at_transition(run: Any, steps: list[int]) -> int:
     return min((s for s in steps if s >= seen["checkpoint"]), default=steps[-1])
 
 
-def _best(run: Any) -> int:
+def _best(run: Run) -> int:
     """The checkpoint with the highest mean Pass@1 over the benchmarks that all evaluated ones share."""
     scores: dict[str, dict[str, float]] = {}
     for result in run.results():
-        if result["checkpoint"].startswith("step ") and result["pass@1"] is not None:
-            scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = result["pass@1"]
+        score = result["pass@1"]
+        if result["checkpoint"].startswith("step ") and score is not None:
+            scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = score
     shared = set.intersection(*(set(s) for s in scores.values())) if scores else set()
     if not shared:
         raise TinaError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tina_harness.cli.common import Name, json_option, print_rows, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
+
+if TYPE_CHECKING:
+    from tina_harness.runs import Run
 
 
 @click.command()
@@ -75,7 +78,7 @@ def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
     from tina_harness import runs
 
     name, _, step = reference.partition("@")
-    run = runs.find(name, parent)
+    run = runs.find(name, parent, lambda run: bool(_of(run, step)), "was evaluated so")
     results = {f["checkpoint"]: {} for f in run.results()}  # type: ignore[var-annotated]
     for result in run.results():
         results[result["checkpoint"]][result["benchmark"]] = result
@@ -93,6 +96,12 @@ def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
                 by_problem.setdefault(row["problem_id"], []).append(float(row["verdict"] == "correct"))
         scores[benchmark] = {p: sum(v) / len(v) for p, v in by_problem.items()}
     return scores
+
+
+def _of(run: Run, step: str) -> list[str]:
+    """The evaluated checkpoints that RUN@STEP may mean; any where no step is named."""
+    wanted = {"": "", "base": "base"}.get(step, f"step {step}")
+    return [r["checkpoint"] for r in run.results() if wanted in ("", r["checkpoint"])]
 
 
 def _order(checkpoint: str) -> int:

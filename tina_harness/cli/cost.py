@@ -39,19 +39,19 @@ def command(references: tuple[str, ...], runs_dir: str | None, as_json: bool) ->
     for reference in references:
         run = runs.find(reference, runs_root(runs_dir))
         manifest = run.manifest()
-        hardware = manifest["hardware"]
-        price, ledger = hardware["usd_per_hour"], run.seconds()
+        hardware = manifest.get("hardware", {})
+        price, ledger = hardware.get("usd_per_hour"), run.seconds()
         if price is None:
             raise TinaError(
-                f"no price is known for {hardware['device']}",
+                f"no price is known for {hardware.get('device', f'the hardware of {run.id}')}",
                 "add it to a registry.toml:  [hardware.NAME]  match, usd_per_hour, source, date",
             )
         for phase, seconds in [*ledger.items(), ("all", sum(ledger.values()))]:
             usd = run.usd(seconds) or 0.0
             rows.append({"run": run.id, "phase": phase, "seconds": round(seconds, 1), "usd": round(usd, 5)})
         sources.append(
-            f"{run.id}: {hardware['count']} x {hardware['device']} at ${price:.2f} an hour "
-            f"({hardware['price_source']})"
+            f"{run.id}: {hardware.get('count', 1)} x {hardware.get('device', 'unknown hardware')} "
+            f"at ${price:.2f} an hour ({hardware.get('price_source', 'no source')})"
         )
     total = sum(row["usd"] for row in rows if row["phase"] == "all")
     published = [

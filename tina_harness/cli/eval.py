@@ -62,6 +62,7 @@ def command(
     from tina_harness import evaluating, planning
     from tina_harness.config import Layers
     from tina_harness.hardware import detect
+    from tina_harness.provenance import resolved_of
     from tina_harness.reporting.console import Console
     from tina_harness.reporting.tables import as_json as to_json
     from tina_harness.reporting.tables import score_rows
@@ -78,7 +79,7 @@ def command(
     if run is None:
         layers.add({"dataset": "-", "algo": "-", "model": subject}, "command line")
     else:
-        layers.add(run.manifest()["config"], run.id)
+        layers.add(resolved_of(run.manifest()).config.model_dump(), run.id)
     for key, value in flags.items():
         if value is not None:
             layers.set({"engine": "engine", "seed": "seed"}.get(key, f"eval.{key}"), value, f"--{key}")
@@ -101,7 +102,7 @@ def command(
     if as_json:
         click.echo(to_json(results))
         return
-    print_rows(score_rows(results, hardware.dollars(1.0)), as_json=False)
+    print_rows(score_rows(results, run.usd), as_json=False)
     click.echo(f"\nrun directory: {run.path}")
 
 
@@ -114,14 +115,23 @@ def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | Non
     if subject in registry.entries["model"]:
         return None, []
     try:
-        run = runs.find(reference, parent)
+        run = runs.find(reference, parent, *_able(which))
     except TinaError:
         if which or reference == "latest" or reference[:8].isdigit():
             raise
         return None, []
     steps: list[int | None] = [s for s, _ in run.checkpoints()]
-    if which == "base" or (not which and not steps and run.manifest()["kind"] != "training"):
+    if which == "base" or (not which and not steps and run.manifest().get("kind") != "training"):
         return run, [None]
     if which == "all" and steps:
         return run, steps
     return run, [checkpoints.named(run, which, "all, base, ")]
+
+
+def _able(which: str) -> tuple[Any, str]:
+    """What "latest" asks of a run: a model where its base is meant, else a checkpoint."""
+    from tina_harness.cli import checkpoints
+
+    if which == "base":
+        return (lambda run: "config" in run.manifest()), "has a model"
+    return checkpoints.has_checkpoints, "has a checkpoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import click
@@ -27,14 +26,18 @@ def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None
 
     rows: list[dict[str, Any]] = []
     for run in runs.all_runs(runs_root(runs_dir)):
-        with contextlib.suppress(TinaError, KeyError):
-            hardware = run.manifest()["hardware"]
-            price = hardware["usd_per_hour"]
-            usd = None if price is None else price * hardware["count"] / 3600
-            rows += [r for r in score_rows(run.results(), usd) if not bench or r["benchmark"] in bench]
+        results = [r for r in run.results(_left_out) if not bench or r["benchmark"] in bench]
+        try:
+            rows += score_rows(results, run.usd)
+        except TinaError as error:
+            _left_out(error.message)
     rows.sort(key=lambda row: (row["benchmark"], -(row["pass@1"] or 0.0)))
     if bench and not rows:
         raise TinaError(
             f"nothing was evaluated on {', '.join(bench)} yet", "'tina eval MODEL --bench NAME' does it"
         )
     print_rows(rows, as_json)
+
+
+def _left_out(reason: str) -> None:
+    click.echo(f"left out: {reason}", err=True)

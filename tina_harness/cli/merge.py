@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tina_harness.cli.checkpoints import find_checkpoint
+from tina_harness.cli.checkpoints import find_checkpoint, has_adapter
 from tina_harness.cli.common import RunReference, load_registry, runs_dir_option
 from tina_harness.errors import TinaError
 
@@ -32,7 +32,7 @@ def command(run: str, destination: Path, runs_dir: str | None) -> None:
     from tina_harness.reporting.console import Console
     from tina_harness.training.merge import merge
 
-    found, step, checkpoint = find_checkpoint(run, runs_dir)
+    found, step, checkpoint = find_checkpoint(run, runs_dir, has_adapter)
     if found.manifest()["config"].get("full"):
         raise TinaError(
             f"{found.id} was trained in full: there is no adapter to merge", f"the model is {checkpoint}"

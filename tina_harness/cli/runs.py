@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tina_harness.cli.common import json_option, print_rows, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
+
+if TYPE_CHECKING:
+    from tina_harness.runs import Run
+
+COLUMNS = ("status", "dataset", "algo", "model", "steps", "seconds", "usd")
 
 
 @click.command()
@@ -23,22 +27,22 @@ def command(runs_dir: str | None, as_json: bool) -> None:
     """
     from tina_harness import runs
 
-    rows: list[dict[str, Any]] = []
-    for run in runs.all_runs(runs_root(runs_dir)):
-        with contextlib.suppress(TinaError):
-            manifest = run.manifest()
-            config = manifest.get("config", {})
-            metrics, seconds = run.metrics(), sum(run.seconds().values())
-            rows.append(
-                {
-                    "run": run.id,
-                    "status": run.status(),
-                    "dataset": config.get("dataset") if manifest.get("kind") == "training" else None,
-                    "algo": config.get("algo") if manifest.get("kind") == "training" else None,
-                    "model": manifest.get("model", {}).get("name"),
-                    "steps": f"{metrics[-1]['step'] if metrics else 0}/{manifest.get('steps', 0)}",
-                    "seconds": round(seconds, 1),
-                    "usd": run.usd(seconds),
-                }
-            )
-    print_rows(rows, as_json)
+    print_rows([_row(run) for run in runs.all_runs(runs_root(runs_dir))], as_json)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": run.id, **dict.fromkeys(COLUMNS)}
+    try:
+        manifest = run.manifest()
+        metrics, seconds = run.metrics(), sum(run.seconds().values())
+        if manifest.get("kind") == "training":
+            row |= {key: manifest.get("config", {}).get(key) for key in ("dataset", "algo")}
+        return row | {
+            "status": run.status(),
+            "model": manifest.get("model", {}).get("name"),
+            "steps": f"{metrics[-1]['step'] if metrics else 0}/{manifest.get('steps', 0)}",
+            "seconds": round(seconds, 1),
+            "usd": run.usd(seconds),
+        }
+    except (TinaError, OSError) as error:
+        return row | {"status": f"unreadable: {error.message if isinstance(error, TinaError) else error}"}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tina_harness.cli.common import Name, RunReference, json_option, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
+
+if TYPE_CHECKING:
+    from tina_harness.runs import Run
 
 
 @click.command()
@@ -41,15 +45,10 @@ def command(
     from tina_harness.reporting import tables
 
     name, _, step = run.partition("@")
-    found = runs.find(name, runs_root(runs_dir))
-    prefix = (
-        "" if not step else "base-" if step == "base" else f"step-{int(step):06d}-" if step.isdigit() else "?"
+    found = runs.find(
+        name, runs_root(runs_dir), lambda run: bool(_files(run, step, bench)), "has such samples"
     )
-    files = [
-        path
-        for path in sorted(found.path.glob("evals/*/samples.parquet"))
-        if path.parent.name.startswith(prefix) and (not bench or path.parent.name.endswith(f"-{bench}"))
-    ]
+    files = _files(found, step, bench)
     if not files:
         there = ", ".join(sorted(p.parent.name for p in found.path.glob("evals/*/samples.parquet")))
         raise TinaError(f"{found.id} has no such samples", f"it has: {there or 'none'}")
@@ -63,6 +62,18 @@ def command(
         click.echo(tables.as_json(rows))
         return
     click.echo_via_pager(_pages(rows, full))
+
+
+def _files(run: Run, step: str, bench: str | None) -> list[Path]:
+    """The samples of one checkpoint ("" for all), on one benchmark or all."""
+    prefix = (
+        "" if not step else "base-" if step == "base" else f"step-{int(step):06d}-" if step.isdigit() else "?"
+    )
+    return [
+        path
+        for path in sorted(run.path.glob("evals/*/samples.parquet"))
+        if path.parent.name.startswith(prefix) and (not bench or path.parent.name.endswith(f"-{bench}"))
+    ]
 
 
 def _pages(rows: list[dict[str, Any]], full: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -35,14 +35,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def score_rows(results: Sequence[Mapping[str, Any]], usd_per_second: float | None) -> list[dict[str, Any]]:
-    """results.json files as rows of a leaderboard. Scores in percent."""
+def score_rows(
+    results: Sequence[Mapping[str, Any]], usd: Callable[[float], float | None]
+) -> list[dict[str, Any]]:
+    """results.json files as rows of a leaderboard. Scores in percent. usd: seconds of the run -> dollars."""
     rows = []
     for r in results:
         of = r.get("problems_of")
         part = f"{r['problems']}/{of}" if of and of != r["problems"] else str(r["problems"])
         metric = r.get("metric", "pass@1")
-        dollars = None if usd_per_second is None else usd_per_second * r["seconds"]
+        dollars = r["usd"] if "usd" in r else usd(r["seconds"])
         row = {
             "model": r["label"],
             "checkpoint": r["checkpoint"],

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
 import time
@@ -20,10 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tina_harness.errors import RunError, TinaError, did_you_mean
+from tina_harness.errors import RunError, TinaError
+from tina_harness.files import write_json
+from tina_harness.runs.checkpoints import CHECKSUMS, damaged
+from tina_harness.runs.ledger import is_alive, moment, now, seconds_by_phase, this_process, usd
+from tina_harness.runs.records import Manifest, Result, read
 
 MANIFEST = "manifest.json"
-CHECKSUMS = "checksums.json"
+SIGN_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,42 +60,27 @@ class Run:
         """Adapters and trainer state, a folder a step."""
         return self.path / "checkpoints"
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """The run's manifest. Raises RunError where it is damaged."""
-        try:
-            manifest: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path / MANIFEST} cannot be read: {error}") from error
-        return manifest
+        return read(self.path / MANIFEST, Manifest)
 
     def update(self, **changes: Any) -> None:
         """Change entries of the manifest, whole."""
         write_json(self.path / MANIFEST, {**self.manifest(), **changes, "updated": now()})
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase, over all resumes.
-
-        A phase that is under way, or that a kill ended, counts until the run's last sign of life: the newest
-        of the files that it writes as it goes.
-        """
+        """Seconds by phase, over all resumes; see `ledger.seconds_by_phase`."""
         manifest = self.manifest()
-        ledger: dict[str, float] = dict(manifest.get("seconds", {}))
-        if phase := manifest.get("phase"):
-            signs = [p.stat().st_mtime for p in (self._metrics, self.log, self.path / MANIFEST) if p.exists()]
-            spent = max(0.0, max(signs) - phase["since"])
-            ledger[phase["name"]] = round(ledger.get(phase["name"], 0.0) + spent, 3)
-        return ledger
+        return seconds_by_phase(manifest, self.metrics() if manifest.get("phase") else ())
 
     def usd(self, seconds: float) -> float | None:
         """The price of that many seconds on its hardware, as known when it was started."""
-        hardware = self.manifest().get("hardware", {})
-        price = hardware.get("usd_per_hour")
-        devices = hardware.get("count", 1) + hardware.get("elsewhere", 0)
-        return None if price is None else price * devices * seconds / 3600
+        return usd(self.manifest().get("hardware", {}), seconds)
 
     def touch(self) -> None:
-        """A sign of life, from work that writes elsewhere."""
-        os.utime(self.path / MANIFEST)
+        """A sign of life, from work that writes elsewhere; written at most every few seconds."""
+        if time.time() - (moment(self.manifest().get("updated")) or 0.0) >= SIGN_EVERY_S:
+            self.update()
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -108,25 +96,26 @@ class Run:
                 self.update(seconds={**before, phase: spent}, phase=None)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
-        """One JSON object a line. NaN and infinities become null."""
+        """One JSON object a line, with the time. NaN and infinities become null."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         with open(self._metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+            file.write(json.dumps({**clean, "when": now()}) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order of steps; after a resume, a step's last line counts.
 
-        A last line that was cut by a kill is left out.
+        A line that was cut by a kill, or is damaged, is left out.
         """
         by_step: dict[int, dict[str, Any]] = {}
         try:
-            text = self._metrics.read_text(encoding="utf-8")
+            text = self._metrics.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
         for line in text.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, RecursionError):
                 record = json.loads(line)
-                by_step[record["step"]] = record
+                if isinstance(record, dict) and type(record.get("step")) is int:
+                    by_step[record["step"]] = record
         return [by_step[step] for step in sorted(by_step)]
 
     def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
@@ -155,6 +144,23 @@ class Run:
                     found.append((int(step), folder))
         return sorted(found)
 
+    def checkpoint(self, step: int) -> Path:
+        """The folder of a checkpoint that is as it was written.
+
+        Raises RunError, which names the steps that are whole, where it is damaged or not there.
+        """
+        found = dict(self.checkpoints())
+        damage = damaged(found[step]) if step in found else "it is not there"
+        if not damage:
+            return found[step]
+        whole = [str(s) for s, folder in found.items() if s != step and not damaged(folder)]
+        raise RunError(
+            f"the checkpoint of step {step} of {self.id} is damaged: {damage}",
+            f"these steps are whole: {', '.join(whole)}; name one as {self.id}@{whole[-1]}"
+            if whole
+            else "it has no whole checkpoint",
+        )
+
     def whole_checkpoints(self, say: Callable[[str], None]) -> list[tuple[int, Path]]:
         """The checkpoints whose newest one has every file as it was written; say is told of damaged ones."""
         found = self.checkpoints()
@@ -169,24 +175,25 @@ class Run:
         part = f"{kind}-{int(which):06d}" if kind == "step" else checkpoint
         return self.path / "evals" / re.sub(r"[^\w.-]+", "-", f"{part}-{benchmark}")
 
-    def results(self) -> list[dict[str, Any]]:
-        """Every results.json under evals/."""
+    def results(self, say: Callable[[str], None] = lambda _: None) -> list[Result]:
+        """Every results.json under evals/, of this folder's run; say is told of those that cannot be read."""
         found = []
         for path in sorted(self.path.glob("evals/*/results.json")):
-            with contextlib.suppress(OSError, ValueError):
-                found.append(json.loads(path.read_text(encoding="utf-8")))
+            try:
+                found.append(Result(**{**read(path, Result), "run": self.id}))
+            except RunError as error:
+                say(error.message)
         return found
 
     def status(self) -> str:
-        """As in the manifest, but "killed" where it says running and no process holds the run."""
-        status = str(self.manifest().get("status", "?"))
-        if status != "running":
-            return status
-        try:
-            with self.locked():
-                return "killed"
-        except TinaError:
-            return status
+        """As in the manifest, but "killed" where it says running and the process has ended.
+
+        The lock is not touched: whoever looks must not be in the way of whoever works.
+        """
+        manifest = self.manifest()
+        if manifest["status"] != "running" or is_alive(manifest, self.metrics()):
+            return manifest["status"]
+        return "killed"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Run]:
@@ -207,11 +214,6 @@ class Run:
             lock.release()
 
 
-def root(option: str | None = None) -> Path:
-    """Where runs live: --runs-dir, else TINA_RUNS, else ./runs."""
-    return Path(option or os.environ.get("TINA_RUNS") or "runs")
-
-
 def create(parent: Path, dataset: str, algo: str, manifest: Mapping[str, Any]) -> Run:
     """A new run directory with its first manifest. Raises TinaError where it cannot be written."""
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True, default=str).encode())
@@ -220,7 +222,10 @@ def create(parent: Path, dataset: str, algo: str, manifest: Mapping[str, Any]) -
     path = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{safe}-{digest.hexdigest()[:6]}"
     try:
         path.mkdir(parents=True)
-        write_json(path / MANIFEST, {"id": path.name, "created": now(), "status": "running", **manifest})
+        write_json(
+            path / MANIFEST,
+            {"id": path.name, "created": now(), "status": "running", "process": this_process(), **manifest},
+        )
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise RunError(*disk_full(path)) from error
@@ -249,74 +254,3 @@ def disk_full(path: Path) -> tuple[str, str]:
             "what was finished is kept; make room and continue with 'tina resume', or use --runs-dir",
         )
     return f"the disk that holds {path} is full", "make room, or use --runs-dir DIR"
-
-
-def all_runs(parent: Path) -> list[Run]:
-    """Every run under a folder, oldest first."""
-    if not parent.is_dir():
-        return []
-    return [Run(p) for p in sorted(parent.iterdir()) if (p / MANIFEST).exists()]
-
-
-def find(reference: str, parent: Path) -> Run:
-    """RUN as typed: an id, a unique prefix, a path, or "latest"."""
-    path = Path(reference)
-    if (path / MANIFEST).exists():
-        return Run(path.resolve() if reference in (".", "..") else path)
-    runs = all_runs(parent)
-    if not runs:
-        raise TinaError(f"there are no runs in {parent}", "start one with 'tina run', or name --runs-dir DIR")
-    if reference == "latest":
-        return max(runs, key=lambda run: run.manifest()["created"])
-    matches = [run for run in runs if run.id.startswith(reference)]
-    exact = [run for run in matches if run.id == reference]
-    if len(exact or matches) == 1:
-        return (exact or matches)[0]
-    if matches:
-        raise TinaError(f"'{reference}' fits {len(matches)} runs", ", ".join(run.id for run in matches[-5:]))
-    hint = did_you_mean(reference, [run.id for run in runs], f"the newest is {runs[-1].id}; see 'tina runs'")
-    raise TinaError(f"there is no run '{reference}' in {parent}", hint)
-
-
-def seal(folder: Path) -> None:
-    """Write the checksums of a folder's files, the last of them: a folder without them was not finished."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != CHECKSUMS]
-    write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): _sha256(p) for p in files})
-
-
-def damaged(folder: Path) -> str:
-    """What is wrong with a sealed folder, in a few words; "" where nothing is."""
-    try:
-        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        for name, digest in sums.items():
-            if _sha256(folder / name) != digest:
-                return f"{name} has changed"
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, default=str)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def now() -> str:
-    """UTC, to the millisecond."""
-    seconds = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
