@@ -43,7 +43,7 @@ def run_in(folder):
 def lines(folder):
     """The metrics without what is timed."""
     return [
-        {k: v for k, v in m.items() if k != "usd" and not k.startswith("seconds")}
+        {k: v for k, v in m.items() if k not in ("usd", "when") and not k.startswith("seconds")}
         for m in run_in(folder).metrics()
     ]
 

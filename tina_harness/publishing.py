@@ -39,7 +39,7 @@ def write_folder(run: Run, step: int, checkpoint: Path, repo: str, folder: Path,
     results = [r for r in run.results() if r["checkpoint"] in ("base", f"step {step}")]
     logs = folder / "run"
     logs.mkdir()
-    kept = {k: v for k, v in manifest.items() if k not in ("pid", "platform")}
+    kept = {k: v for k, v in manifest.items() if k not in ("pid", "process", "platform")}
     write_json(logs / "manifest.json", without_paths(kept))
     write_json(logs / "results.json", without_paths(results))
     for name in ("metrics.jsonl", "curves.png"):
