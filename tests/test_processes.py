@@ -201,7 +201,10 @@ def test_a_step_that_hangs_is_given_up_and_the_resumed_run_is_the_same(tina, dat
 
 
 def _untimed(lines):
-    return [{k: v for k, v in m.items() if k not in ("usd", "when") and not k.startswith("seconds")} for m in lines]
+    return [
+        {k: v for k, v in m.items() if k not in ("usd", "when") and not k.startswith("seconds")}
+        for m in lines
+    ]
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def test_two_evaluations_are_compared_problem_by_problem_and_in_words(tina, eval
     assert "cannot tell them apart" in same["verdict"]
     for words, message in (
         (("nothing", evaluated[0]), "nothing"),
-        ((f"{evaluated[0]}@9", evaluated[1]), "has no evaluation of 'step 9'"),
+        ((f"{evaluated[0]}@9", evaluated[1]), "has no evaluation of step 9"),
         ((*evaluated, "--bench", "aime24"), "not evaluated: aime24"),
     ):
         done = tina("compare", *words)
@@ -214,7 +214,7 @@ def test_samples_are_shown_with_gold_answer_and_verdict_and_folded_thinking(tina
     assert f"1/{len(rows)}  base-arithmetic-heldout" in done.stdout
     assert "<think>" not in tina("samples", evaluated[0], "--right").stdout
     assert "<think>" in tina("samples", evaluated[0], "--right", "--full").stdout
-    assert "has no such samples" in tina("samples", evaluated[0], "--bench", "aime24").stderr
+    assert "has no evaluation on aime24" in tina("samples", evaluated[0], "--bench", "aime24").stderr
     assert os.path.exists("runs")
 
 

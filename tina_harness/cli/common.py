@@ -39,20 +39,20 @@ class Name(click.ParamType[str]):
 
 
 class RunReference(click.ParamType[str]):
-    """A run: id, unique prefix, path, or "latest"."""
+    """RUN or RUN@WHICH; see `runs.reference`."""
 
     name = "run"
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Ids of runs that begin with what was typed."""
+        """Runs, and their checkpoints, that begin with what was typed."""
         from click.shell_completion import CompletionItem
 
-        from tina_harness import runs
+        from tina_harness.runs import reference
 
-        ids = [run.id for run in runs.all_runs(runs.root(ctx.params.get("runs_dir")))]
-        return [CompletionItem(i) for i in [*ids, "latest"] if i.startswith(incomplete)]
+        found = reference.suggestions(incomplete, reference.root(ctx.params.get("runs_dir")))
+        return [CompletionItem(word) for word in found]
 
 
 def runs_dir_option(function: F) -> F:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tina_harness.cli.common import Name, json_option, print_rows, runs_dir_option, runs_root
+from tina_harness.cli.common import Name, RunReference, json_option, print_rows, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
-
-if TYPE_CHECKING:
-    from tina_harness.runs import Run
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", type=RunReference())
+@click.argument("b", metavar="B", type=RunReference())
 @click.option("--bench", type=Name("benchmark"), multiple=True, help="May be repeated [all in common].")
 @runs_dir_option
 @json_option
 def command(a: str, b: str, bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None:
     """Compare two evaluated models, problem by problem: difference, 95% interval, p-value, in words.
 
-    A and B are RUN, RUN@STEP or RUN@base; RUN is an id, a unique prefix, a path or "latest".
+    A and B are RUN (its last checkpoint that was evaluated), RUN@STEP, RUN@base, RUN@best or RUN@transition;
+    RUN is an id, a unique prefix, a path or "latest".
 
     \b
     Examples:
@@ -71,23 +69,15 @@ def command(a: str, b: str, bench: tuple[str, ...], runs_dir: str | None, as_jso
         click.echo(f"{row['benchmark']}: {row['verdict']}")
 
 
-def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
+def _scores(text: str, parent: Path) -> dict[str, dict[str, float]]:
     """benchmark -> problem id -> mean score of its samples, of one checkpoint of a run."""
     import pyarrow.parquet as pq
 
-    from tina_harness import runs
+    from tina_harness.runs import reference
 
-    name, _, step = reference.partition("@")
-    run = runs.find(name, parent, lambda run: bool(_of(run, step)), "was evaluated so")
-    results = {f["checkpoint"]: {} for f in run.results()}  # type: ignore[var-annotated]
-    for result in run.results():
-        results[result["checkpoint"]][result["benchmark"]] = result
-    wanted = {"": max(results, key=_order, default="base"), "base": "base"}.get(step, f"step {step}")
-    if wanted not in results:
-        there = ", ".join(sorted(results, key=_order)) or "nothing"
-        raise TinaError(f"{run.id} has no evaluation of '{wanted}'", f"it has: {there}")
+    run, (*_, wanted) = reference.evaluated(text, parent)
     scores: dict[str, dict[str, float]] = {}
-    for benchmark in results[wanted]:
+    for benchmark in sorted({r["benchmark"] for r in run.results() if r["checkpoint"] == wanted}):
         path = run.evaluation(wanted, benchmark) / "samples.parquet"
         table = pq.read_table(path, columns=["problem_id", "verdict"]).to_pylist()
         by_problem: dict[str, list[float]] = {}
@@ -96,14 +86,3 @@ def _scores(reference: str, parent: Path) -> dict[str, dict[str, float]]:
                 by_problem.setdefault(row["problem_id"], []).append(float(row["verdict"] == "correct"))
         scores[benchmark] = {p: sum(v) / len(v) for p, v in by_problem.items()}
     return scores
-
-
-def _of(run: Run, step: str) -> list[str]:
-    """The evaluated checkpoints that RUN@STEP may mean; any where no step is named."""
-    wanted = {"": "", "base": "base"}.get(step, f"step {step}")
-    return [r["checkpoint"] for r in run.results() if wanted in ("", r["checkpoint"])]
-
-
-def _order(checkpoint: str) -> int:
-    step = checkpoint.removeprefix("step ")
-    return int(step) if step.isdigit() else -1 if checkpoint == "base" else 0

@@ -108,30 +108,14 @@ def command(
 
 def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | None]]:
     """(run, its checkpoints; None: the base) where the subject names a run; (None, []) for a model."""
-    from tina_harness import runs
-    from tina_harness.cli import checkpoints
+    from tina_harness.runs import reference
 
-    reference, _, which = subject.partition("@")
     if subject in registry.entries["model"]:
         return None, []
+    name, which = reference.split(subject)
     try:
-        run = runs.find(reference, parent, *_able(which))
-    except TinaError:
-        if which or reference == "latest" or reference[:8].isdigit():
+        return reference.to_evaluate(subject, parent)
+    except reference.RunNotFound:
+        if which or name == "latest" or name[:8].isdigit():
             raise
         return None, []
-    steps: list[int | None] = [s for s, _ in run.checkpoints()]
-    if which == "base" or (not which and not steps and run.manifest().get("kind") != "training"):
-        return run, [None]
-    if which == "all" and steps:
-        return run, steps
-    return run, [checkpoints.named(run, which, "all, base, ")]
-
-
-def _able(which: str) -> tuple[Any, str]:
-    """What "latest" asks of a run: a model where its base is meant, else a checkpoint."""
-    from tina_harness.cli import checkpoints
-
-    if which == "base":
-        return (lambda run: "config" in run.manifest()), "has a model"
-    return checkpoints.has_checkpoints, "has a checkpoint"

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
-from tina_harness.cli.checkpoints import find_checkpoint, has_adapter
-from tina_harness.cli.common import RunReference, load_registry, runs_dir_option
+from tina_harness.cli.common import RunReference, load_registry, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
 
 
 @click.command()
-@click.argument("run", metavar="RUN[@STEP]", type=RunReference())
+@click.argument("run", metavar="RUN[@STEP|@best|@transition]", type=RunReference())
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
 @runs_dir_option
 def command(run: str, destination: Path, runs_dir: str | None) -> None:
@@ -30,9 +29,11 @@ def command(run: str, destination: Path, runs_dir: str | None) -> None:
     from tina_harness.evaluation.adapters import check_adapter
     from tina_harness.hardware import detect
     from tina_harness.reporting.console import Console
+    from tina_harness.runs import reference
     from tina_harness.training.merge import merge
 
-    found, step, checkpoint = find_checkpoint(run, runs_dir, has_adapter)
+    able = (reference.has_adapter, "has an adapter")
+    found, step, checkpoint = reference.one_checkpoint(run, runs_root(runs_dir), able)
     if found.manifest()["config"].get("full"):
         raise TinaError(
             f"{found.id} was trained in full: there is no adapter to merge", f"the model is {checkpoint}"

@@ -6,13 +6,12 @@ import re
 
 import click
 
-from tina_harness.cli.checkpoints import find_checkpoint
-from tina_harness.cli.common import RunReference, load_registry, runs_dir_option
+from tina_harness.cli.common import RunReference, load_registry, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
 
 
 @click.command()
-@click.argument("run", metavar="RUN[@STEP]", type=RunReference())
+@click.argument("run", metavar="RUN[@STEP|@best|@transition]", type=RunReference())
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Where it goes on the hub.")
 @click.option("--private", is_flag=True, help="Where the repository is made: only for its owner.")
 @click.option("--dry-run", is_flag=True, help="Write the folder and upload nothing.")
@@ -28,10 +27,11 @@ def command(run: str, repo: str, private: bool, dry_run: bool, runs_dir: str | N
       tina publish latest --repo me/tina-limr --dry-run
     """
     from tina_harness import publishing
+    from tina_harness.runs import reference
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise TinaError(f"--repo {repo}: a repository is OWNER/NAME", "for example --repo me/tina-limr")
-    found, step, checkpoint = find_checkpoint(run, runs_dir)
+    found, step, checkpoint = reference.one_checkpoint(run, runs_root(runs_dir))
     folder = found.path / "publish"
     publishing.write_folder(found, step, checkpoint, repo, folder, load_registry())
     click.echo(f"{folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")

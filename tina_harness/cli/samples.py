@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tina_harness.cli.common import Name, RunReference, json_option, runs_dir_option, runs_root
-from tina_harness.errors import TinaError
-
-if TYPE_CHECKING:
-    from tina_harness.runs import Run
 
 
 @click.command()
-@click.argument("run", metavar="RUN[@STEP]", type=RunReference())
+@click.argument("run", metavar="RUN[@STEP|@base|@best|@transition|@all]", type=RunReference())
 @click.option("--bench", type=Name("benchmark"), help="Only this benchmark.")
 @click.option("--wrong", is_flag=True, help="Only samples that are not correct.")
 @click.option("--right", is_flag=True, help="Only correct samples.")
@@ -41,17 +36,16 @@ def command(
     """
     import pyarrow.parquet as pq
 
-    from tina_harness import runs
     from tina_harness.reporting import tables
+    from tina_harness.runs import reference
 
-    name, _, step = run.partition("@")
-    found = runs.find(
-        name, runs_root(runs_dir), lambda run: bool(_files(run, step, bench)), "has such samples"
+    name, which = reference.split(run)
+    found, labels = reference.evaluated(
+        run if which else f"{name}@all", runs_root(runs_dir), [bench] if bench else []
     )
-    files = _files(found, step, bench)
-    if not files:
-        there = ", ".join(sorted(p.parent.name for p in found.path.glob("evals/*/samples.parquet")))
-        raise TinaError(f"{found.id} has no such samples", f"it has: {there or 'none'}")
+    results = [r for r in found.results() if r["checkpoint"] in labels and bench in (None, r["benchmark"])]
+    results.sort(key=lambda r: labels.index(r["checkpoint"]))
+    files = [found.evaluation(r["checkpoint"], r["benchmark"]) / "samples.parquet" for r in results]
     rows = [
         {"evaluation": path.parent.name, **row}
         for path in files
@@ -62,18 +56,6 @@ def command(
         click.echo(tables.as_json(rows))
         return
     click.echo_via_pager(_pages(rows, full))
-
-
-def _files(run: Run, step: str, bench: str | None) -> list[Path]:
-    """The samples of one checkpoint ("" for all), on one benchmark or all."""
-    prefix = (
-        "" if not step else "base-" if step == "base" else f"step-{int(step):06d}-" if step.isdigit() else "?"
-    )
-    return [
-        path
-        for path in sorted(run.path.glob("evals/*/samples.parquet"))
-        if path.parent.name.startswith(prefix) and (not bench or path.parent.name.endswith(f"-{bench}"))
-    ]
 
 
 def _pages(rows: list[dict[str, Any]], full: bool) -> Iterator[str]:
