@@ -90,6 +90,10 @@ def test_two_plugins_that_claim_a_name_are_both_named_and_registry_toml_settles_
         ),
         ("from tina_harness import hookimpl\n@hookimpl\ndef tina_datasets():\n    return [1]", "not int"),
         (
+            "from tina_harness import hookimpl\n@hookimpl(wrapper=True)\ndef tina_metrics():\n    yield",
+            "its tina_metrics is a hook wrapper",
+        ),
+        (
             "from tina_harness import hookimpl\n@hookimpl\ndef tina_metrics(run, metric):\n    pass",
             "PluginValidationError",
         ),
@@ -127,6 +131,131 @@ def test_a_lifecycle_hook_that_raises_costs_a_warning(plugin):
     )
     (warning,) = registry.load().notify("tina_run_finished", run="r1", status="finished")
     assert "r1 finished" in warning
+
+
+@pytest.mark.parametrize(
+    ("offer", "cause"),
+    [
+        ("[Dataset(name=None, summary='s', source='x')]", "'name' of Dataset has to be text, not None"),
+        ("[Dataset(name=7, summary='s', source='x')]", "'name' of Dataset has to be text, not 7"),
+        ("[Dataset(name=['a'], summary='s', source='x')]", "has to be text, not ['a']"),
+        ("[Dataset(name='', summary='s', source='x')]", "the dataset '' has no name that can be typed"),
+        ("[Dataset(name='My Data', summary='s', source='x')]", "the dataset 'My Data' has no name that can"),
+        ("[Dataset(name='a:b', summary='s', source='x')]", "the dataset 'a:b' has no name that can be typed"),
+        ("[Dataset(name='a@b', summary='s', source='x')]", "the dataset 'a@b' has no name that can be typed"),
+        ("[Dataset(name='mine', summary=None, source='x')]", "'summary' of Dataset has to be text"),
+        ("[Dataset(name='mine', summary='s', source=3)]", "'source' of Dataset has to be text, not 3"),
+        ("[Dataset(name='mine', summary='s')]", "Dataset needs the field 'source'"),
+        ("[Dataset(name='mine', summary='s', source='x', columns='ab')]", "has to be a tuple, not 'ab'"),
+        ("[Dataset(name='mine', summary='s', source='x', parse='f')]", "has to be a function, not 'f'"),
+        ("[Dataset]", "tina_datasets yields the class Dataset: it has to yield Dataset(name=...)"),
+        ("Dataset(name='mine', summary='s', source='x')", "tina_datasets returned one Dataset"),
+        ("[Named(summary='s', source='x')]", "the name of a Dataset has to be text, not None"),
+    ],
+)
+def test_an_odd_spec_breaks_its_own_plugin_and_no_other(plugin, tina, offer, cause):
+    plugin(
+        "odd",
+        f"""
+        from tina_harness import Dataset, hookimpl
+        class Named(Dataset):
+            @property
+            def name(self):
+                return None
+        @hookimpl
+        def tina_datasets():
+            return {offer}
+        """,
+        "tina-odd",
+    )
+    plugin("gsm8k", GSM8K.format(name="gsm8k"), "tina-gsm8k")
+    loaded = registry.load()
+    assert "gsm8k" in loaded.names("dataset")
+    (broken,) = loaded.broken
+    assert str(broken).startswith("plugin 'odd' of tina-odd 1.0: ")
+    assert cause in str(broken)
+
+
+def test_a_spec_of_a_class_of_ones_own_needs_no_future_import(plugin):
+    plugin(
+        "typed",
+        """
+        import typing
+        from typing import ClassVar
+        from tina_harness import Benchmark, Dataset, hookimpl
+        class Graded(Dataset):
+            shelf: ClassVar[str] = "top"
+            level: typing.ClassVar = 3
+            grade: int = 4
+            license: str = "MIT"
+            note: str | None = None
+        class Plain:
+            unrelated: int
+        class Mixed(Plain, Benchmark):
+            samples = 3
+        @hookimpl
+        def tina_datasets():
+            return [Graded(name="graded", summary="s", source="x", grade=7)]
+        @hookimpl
+        def tina_benchmarks():
+            return (Mixed(name=n, summary="s", source="x") for n in ("mixed",))
+        """,
+    )
+    loaded = registry.load()
+    assert not loaded.broken
+    spec = loaded.get(Dataset, "graded")
+    assert (spec.grade, spec.license, spec.shelf, spec.note) == (7, "MIT", "top", None)
+    assert {"grade", "note"} <= set(spec.fields)
+    assert not {"shelf", "level"} & set(spec.fields)
+    assert loaded.get(Benchmark, "mixed").samples == 3
+
+
+def test_a_model_of_registry_toml_that_lacks_a_field_is_named(tmp_path):
+    (tmp_path / "registry.toml").write_text('[models.mine]\nrepo = "me/mine"\nsource = "x"\n')
+    with pytest.raises(TinaError, match=r"\[models\.mine\]: Model needs the field 'summary'"):
+        registry.load()
+
+
+HEARS = """
+    from tina_harness import hookimpl
+    @hookimpl({options})
+    def tina_run_finished(run, status):
+        run.append("{name}")
+"""
+
+
+def test_plugins_are_told_in_pluggys_order(plugin):
+    plugin("a", HEARS.format(name="a", options=""))
+    plugin("b", HEARS.format(name="b", options="trylast=True"))
+    plugin("c", HEARS.format(name="c", options=""))
+    plugin("d", HEARS.format(name="d", options="tryfirst=True"))
+    plugin("e", HEARS.format(name="e", options=""))
+    loaded, heard, directly = registry.load(), [], []
+    loaded.notify("tina_run_finished", run=heard, status="finished")
+    loaded.manager.hook.tina_run_finished(run=directly, status="finished")
+    assert heard == directly == ["d", "e", "c", "a", "b"]
+
+
+def test_a_hook_that_fails_again_and_again_is_told_of_once_and_counted(plugin):
+    plugin(
+        "tracker",
+        """
+        import sys
+        from tina_harness import hookimpl
+        @hookimpl
+        def tina_metrics(metrics):
+            step = metrics.pop("step")
+            sys.exit(step) if step % 2 else 1 / 0
+        """,
+        "tina-tracker",
+    )
+    loaded, line = registry.load(), {"step": 1}
+    told = [w for _ in range(80) for w in loaded.notify("tina_metrics", run=None, metrics=line)]
+    assert told == ["plugin 'tina-tracker:tracker' failed in tina_metrics: SystemExit(1)"]
+    assert line == {"step": 1}
+    assert loaded.failures() == ["plugin 'tina-tracker:tracker' failed in tina_metrics 79 more times"]
+    assert loaded.failures() == []
+    assert loaded.notify("tina_metrics", run=None, metrics=line) == []
 
 
 def test_the_cache_of_entry_points_notices_a_new_plugin(plugin):

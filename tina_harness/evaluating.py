@@ -148,6 +148,8 @@ def evaluate_all(
                     evaluate_one(subject, benchmark)
     finally:
         sessions.close()
+        for line in registry.failures():
+            console.say(line)
 
 
 def _by_model(

@@ -3,7 +3,8 @@
 A plugin is a module (or object) that an installed distribution names in the entry-point group
 `tina_harness`. Its functions, named as below and marked `@hookimpl`, are called by `tina`. The
 first seven offer things by name; the rest are told what happens in a run. Any argument may be
-left out of an implementation.
+left out of an implementation. Functions are called in pluggy's order (the plugin that came last comes first,
+`tryfirst` before, `trylast` after); hook wrappers are refused. One that raises costs a warning, not the run.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _marked(run: Run, registry: Registry, console: Console) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             run.update(status=status, finished=runs.now())
-        for warning in registry.notify("tina_run_finished", run=run, status=status):
+        for warning in [*registry.notify("tina_run_finished", run=run, status=status), *registry.failures()]:
             console.say(warning)
 
 

@@ -7,10 +7,13 @@ the file that the environment variable TINA_REGISTRY names.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import os
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -58,6 +61,7 @@ class Registry:
         self.catalogue, self.manager, self.disabled = catalogue, manager, disabled
         self.entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
         self.broken: list[Broken] = []
+        self._failures: Counter[str] = Counter()  # of each plugin in each hook, those not told of
 
     def get(self, cls: type[S], name: str) -> S:
         """The spec of that name. Raises TinaError with the nearest names."""
@@ -90,14 +94,28 @@ class Registry:
         return [(k, n, es) for k, by in self.entries.items() for n, es in sorted(by.items()) if len(es) > 1]
 
     def notify(self, hook: str, **arguments: Any) -> list[str]:
-        """Tell every plugin about an event. A plugin that raises costs a warning, not the run."""
+        """Tell every plugin about an event, in pluggy's order: those that came last, first.
+
+        A plugin that raises, or calls sys.exit, costs a warning the first time, not the run; `failures` counts
+        the other times. Each plugin has a copy of what can be changed, so that none changes a record.
+        """
         warnings = []
-        for impl in getattr(self.manager.hook, hook).get_hookimpls():
+        for impl in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
             try:
-                impl.function(*(arguments[a] for a in impl.argnames))
-            except Exception as error:
-                warnings.append(f"plugin '{impl.plugin_name}' failed in {hook}: {error!r}")
+                values = (arguments[name] for name in impl.argnames)
+                impl.function(*(copy.deepcopy(v) if isinstance(v, dict) else v for v in values))
+            except (Exception, SystemExit) as error:
+                who = f"plugin '{impl.plugin_name}' failed in {hook}"
+                if who not in self._failures:
+                    warnings.append(f"{who}: {error!r}")
+                self._failures[who] += who in self._failures
         return warnings
+
+    def failures(self) -> list[str]:
+        """A line for each plugin and hook that failed more often than was told, since this was last asked."""
+        lines = [f"{who} {more} more times" for who, more in self._failures.items() if more]
+        self._failures = Counter(dict.fromkeys(self._failures, 0))
+        return lines
 
     def _why_missing(self, kind: str, name: str) -> str:
         for broken in self.broken:
@@ -122,21 +140,31 @@ def load(disable: Iterable[str] = ()) -> Registry:
         if source.name in disabled or source.distribution in disabled:
             continue
         try:
-            for spec in _register(manager, source):
-                registry.entries[spec.kind].setdefault(spec.name, []).append(Entry(spec, source))
+            for kind, spec in _register(manager, source):
+                entry = Entry(spec.offered_by(f"{source.distribution} {source.version}"), source)
+                registry.entries[kind].setdefault(spec.name, []).append(entry)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may even call sys.exit while it is imported
-            registry.broken.append(Broken(source, f"{type(error).__name__}: {error}"))
+            cause = str(error) if isinstance(error, _Misuse) else f"{type(error).__name__}: {error}"
+            registry.broken.append(Broken(source, cause))
     for name, table in registry.catalogue.get("models", {}).items():
         fields = {k: v for k, v in table.items() if k != "revision"}
-        registry.entries["model"].setdefault(name, []).append(Entry(Model(name=name, **fields), None))
+        try:
+            spec = Model(name=name, **fields).offered_by("registry.toml")
+        except TypeError as error:
+            raise TinaError(f"registry.toml: [models.{name}]: {error}") from error
+        registry.entries["model"].setdefault(name, []).append(Entry(spec, None))
     _settle(registry)
     return registry
 
 
-def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Spec]:
-    """Import one plugin, register it, and return what it offers."""
+class _Misuse(Exception):
+    """A plugin says something that the hooks do not allow; the message is a sentence."""
+
+
+def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[tuple[str, Spec]]:
+    """Import one plugin, register it, and return (kind, spec) of what it offers."""
     module, _, attribute = source.value.partition(":")
     plugin: Any = importlib.import_module(module)
     if attribute:
@@ -145,31 +173,49 @@ def _register(manager: pluggy.PluginManager, source: PluginSource) -> list[Spec]
     if manager.register(plugin, name=name) is None:
         return []
     try:
-        specs: list[Spec] = []
+        specs: list[tuple[str, Spec]] = []
         for caller in manager.get_hookcallers(plugin) or []:
             if not caller.has_spec():
                 known = [h for h in dir(hookspecs) if h.startswith("tina_")]
                 hint = did_you_mean(caller.name, known)
-                raise TypeError(f"'{caller.name}' is not a hook of tina; {hint}".rstrip("; "))
-            if caller.name in _OFFERS:
-                specs += _offered(plugin, caller)
+                raise _Misuse(f"'{caller.name}' is not a hook of tina; {hint}".rstrip("; "))
+            for impl in caller.get_hookimpls():
+                if impl.plugin is plugin:
+                    specs += _offered(caller.name, impl)
         return specs
     except BaseException:
         manager.unregister(plugin)
         raise
 
 
-def _offered(plugin: Any, caller: pluggy.HookCaller) -> list[Spec]:
-    specs: list[Spec] = []
-    for impl in caller.get_hookimpls():
-        if impl.plugin is plugin:
-            offered: Any = impl.function()
-            for spec in offered or ():
-                if not isinstance(spec, _OFFERS[caller.name]):
-                    wanted = _OFFERS[caller.name].__name__
-                    raise TypeError(f"{caller.name} must yield {wanted} values, not {type(spec).__name__}")
-                specs.append(spec)
-    return specs
+def _offered(hook: str, impl: pluggy.HookImpl) -> list[tuple[str, Spec]]:
+    """What one function of a plugin offers; nothing where its hook is told of an event."""
+    if impl.hookwrapper or impl.wrapper:
+        raise _Misuse(f"its {hook} is a hook wrapper, and tina calls plain hooks only: mark it @hookimpl")
+    if (wanted := _OFFERS.get(hook)) is None:
+        return []
+    offered: Any = impl.function()
+    if isinstance(offered, Spec):
+        raise _Misuse(f"{hook} returned one {type(offered).__name__}: it has to yield it, or return a list")
+    if not isinstance(offered, Iterable | None):
+        offered = [offered]
+    return [(wanted.kind, _checked(hook, wanted, spec)) for spec in offered or ()]
+
+
+def _checked(hook: str, wanted: type[Spec], spec: Any) -> Spec:
+    if isinstance(spec, type) and issubclass(spec, Spec):
+        raise _Misuse(f"{hook} yields the class {spec.__name__}: it has to yield {spec.__name__}(name=...)")
+    if not isinstance(spec, wanted):
+        raise _Misuse(f"{hook} has to yield {wanted.__name__} values, not {type(spec).__name__}")
+    for name in ("name", "summary", "source"):
+        if not isinstance(value := getattr(spec, name), str):
+            raise _Misuse(f"the {name} of a {wanted.__name__} has to be text, not {value!r:.80}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", spec.name):
+        raise _Misuse(
+            f"the {wanted.kind} {spec.name!r} has no name that can be typed: "
+            "lower case letters, digits, dashes and dots, such as 'my-name'"
+        )
+    return spec
 
 
 _OFFERS: dict[str, type[Spec]] = {f"tina_{kind}s": cls for kind, cls in KINDS.items()}

@@ -6,9 +6,12 @@ they are called. Everything a user names on the command line is one of these.
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, dataclass_transform
 
 from tina_harness.errors import did_you_mean
 
@@ -18,23 +21,49 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
+# What a field has to be, by the first word of its annotation.
+_TYPES: dict[str, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "bool": (bool, "True or False"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "tuple": ((tuple, list), "a tuple"),
+    "Mapping": (Mapping, "a mapping"),
+    "Callable": (Callable, "a function"),
+}
+
+
+def _text(annotation: Any) -> str:
+    """An annotation as it is written, whether or not the module imports `annotations` from the future."""
+    if isinstance(annotation, type):
+        return annotation.__name__
+    return re.sub(r"^(\w+\.)*", "", annotation if isinstance(annotation, str) else repr(annotation))
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False)
 class Frozen:
     """A frozen value with keyword fields, compared by identity.
 
     It is a dataclass to type checkers, but without the code that `dataclasses` writes and compiles
-    for each class, which would be a tenth of the time of `tina list`.
+    for each class, which would be a tenth of the time of `tina list`. Raises TypeError for a field that
+    is unknown, missing, or of another type than its annotation says.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    _annotations: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init_subclass__(cls) -> None:
-        cls.fields = tuple(
-            name
+        cls._annotations = {
+            name: text
             for base in reversed(cls.__mro__)
-            for name, annotation in vars(base).get("__annotations__", {}).items()
-            if not annotation.startswith("ClassVar")
-        )
+            if issubclass(base, Frozen)
+            for name, annotation in getattr(base, "__annotations__", {}).items()
+            if not (text := _text(annotation)).startswith("ClassVar")
+        }
+        cls.fields = tuple(cls._annotations)
+        for name in cls.fields:
+            if name in vars(cls) and not isinstance(vars(cls)[name], property):
+                cls._check(name, vars(cls)[name])
 
     def __init__(self, **values: Any) -> None:
         for name in values:
@@ -44,9 +73,18 @@ class Frozen:
                 )
         for name in self.fields:
             if name in values:
+                self._check(name, values[name])
                 object.__setattr__(self, name, values[name])
             elif not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} needs the field '{name}'")
+
+    @classmethod
+    def _check(cls, name: str, value: Any) -> None:
+        annotation = cls._annotations[name]
+        wanted, word = _TYPES.get(re.split(r"\W", annotation, maxsplit=1)[0], (object, ""))
+        if isinstance(value, wanted) or (value is None and annotation.endswith("| None")):
+            return
+        raise TypeError(f"the field '{name}' of {cls.__name__} has to be {word}, not {value!r:.80}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self!r} is frozen")
@@ -59,12 +97,25 @@ class Spec(Frozen):
     """What every spec has.
 
     name: the registry name, lower case with dashes. summary: one line. source: paper or URL.
+    origin: the distribution and version that offered it, such as "tina-harness 0.1.0"; "" outside a registry.
     """
 
     kind: ClassVar[str] = ""
+    origin: ClassVar[str] = ""
     name: str
     summary: str
     source: str
+
+    def offered_by(self, origin: str) -> Self:
+        """The same spec with its origin."""
+        offered = copy.copy(self)
+        object.__setattr__(offered, "origin", origin)
+        return offered
+
+    @property
+    def named(self) -> str:
+        """For messages: "the reward 'cosine' of tina-harness 0.1.0"."""
+        return f"the {self.kind} '{self.name}'" + (f" of {self.origin}" if self.origin else "")
 
 
 class RowSource(Spec):

@@ -53,7 +53,11 @@ def work(run: Run, rank: int) -> None:
     console = Console() if rank == 0 else Console(silent=True)
     done = run.whole_checkpoints(console.say)
     with stoppable(console.say, gives_up=False) as stop, libraries_aside(console, run):
-        train_in_this_process(run, plan, registry, console, done[-1][1] if done else None, stop)
+        try:
+            train_in_this_process(run, plan, registry, console, done[-1][1] if done else None, stop)
+        finally:
+            for line in registry.failures():
+                console.say(line)
 
 
 @contextlib.contextmanager
