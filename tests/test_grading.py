@@ -427,6 +427,65 @@ def test_every_item_gets_its_verdict_while_workers_are_killed():
         }
 
 
+@contextlib.contextmanager
+def frozen(grader, when, times):
+    """Stop (SIGSTOP) the newest worker process, so often, as soon as `when(process id)` says so."""
+    done, stopped = threading.Event(), []
+
+    def freeze():
+        while len(stopped) < times and not done.wait(0.01):
+            for process in grader.processes():
+                if process not in stopped and when(process):
+                    os.kill(process, signal.SIGSTOP)
+                    stopped.append(process)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    try:
+        yield stopped
+    finally:
+        done.set()
+        freezer.join()
+
+
+def test_a_worker_that_is_frozen_before_it_takes_an_item_costs_a_retry_and_no_wrong_verdict():
+    with Grader(workers=1, deadline_s=3) as grader:
+        assert grader.grade([Item("2x", "\\boxed{x+x}")])[0].outcome == "correct"
+        (process,) = grader.processes()
+        os.kill(process, signal.SIGSTOP)
+        assert [v.outcome for v in grader.grade([Item("3x", "\\boxed{x+2x}")])] == ["correct"]
+        assert process not in grader.processes()
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_a_worker_that_is_frozen_in_the_middle_of_an_item_costs_a_retry_and_no_wrong_verdict():
+    items = [Item(f"{n}x + {n}", f"\\boxed{{{n}(x + 1)}}") for n in range(1, 200)]
+    with Grader(workers=2, deadline_s=4) as grader, frozen(grader, lambda _: bool(grader.counts), 2):
+        grader.grade(items[:2])
+        verdicts = grader.grade(items)
+    assert {v.outcome for v in verdicts} == {"correct"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_frozen_while_it_starts_is_replaced(monkeypatch):
+    monkeypatch.setattr("tina_harness.grading.workers._STARTING_S", 10)
+    with Grader(workers=1) as grader, frozen(grader, lambda _: True, 1) as stopped:
+        assert grader.grade([Item("2x", "\\boxed{x+x}")])[0].outcome == "correct"
+        assert len(stopped) == 1
+
+
+@pytest.mark.slow
+def test_workers_that_never_start_are_an_error_that_says_how_they_ended(tmp_path, monkeypatch):
+    (tmp_path / "math_verify.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (
+        Grader(workers=1) as grader,
+        pytest.raises(TinaError, match="could not be started, 3 times in a row"),
+    ):
+        grader.grade([Item("2x", "\\boxed{x+x}")])
+
+
 def test_workers_that_cannot_work_are_an_error_that_is_counted_and_stops_a_run(tmp_path, monkeypatch):
     (tmp_path / "math_verify.py").write_text("raise ImportError('broken on purpose')")
     monkeypatch.syspath_prepend(str(tmp_path))

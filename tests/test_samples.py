@@ -178,6 +178,84 @@ def test_an_engine_that_dies_twice_is_a_clear_error_and_keeps_what_it_gave():
     assert len(found) == 4
 
 
+def engine_that_yields(*answers):
+    """An engine whose sessions yield these, whatever they are asked."""
+
+    class Session:
+        def generate(self, prompts, seeds, sampling, adapter):
+            yield from answers
+
+        def close(self):
+            pass
+
+    return Engine(name="odd", summary="s", source="x", open=lambda *_: Session()).offered_by("tina-odd 1.0")
+
+
+GOOD = [(i, Completion("text", 1, "stop")) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([], "generate ended with 3 of 3 prompts without a completion"),
+        (GOOD[:2], "generate ended with 1 of 3 prompts without a completion"),
+        ([*GOOD[:2], GOOD[1]], "generate gave prompt 1 twice"),
+        ([*GOOD, GOOD[0]], "generate gave prompt 0 twice"),
+        ([(3, GOOD[0][1])], "generate gave 3: expected an index from 0 to 2"),
+        ([(-1, GOOD[0][1])], "generate gave -1: expected an index from 0 to 2"),
+        ([("0", GOOD[0][1])], "generate gave the text '0': expected an index from 0 to 2"),
+        ([(0, ("text", 1, "stop"))], "for prompt 0, gave a value of type tuple: expected a Completion"),
+        ([GOOD[0][1]], "generate gave a value of type Completion: expected (index, Completion)"),
+        ([None], "generate gave None: expected (index, Completion)"),
+        ([(0, Completion(b"text", 1, "stop"))], "gave a value of type bytes: expected a completion's text"),
+        ([(0, Completion("text", -1, "stop"))], "gave -1: expected a number of tokens, 0 or more"),
+        ([(0, Completion("text", 1.5, "stop"))], "gave 1.5: expected a number of tokens, 0 or more"),
+        ([(0, Completion("text", None, "stop"))], "gave None: expected a number of tokens, 0 or more"),
+        ([(0, Completion("text", 1, "eos"))], "gave the text 'eos': expected 'stop' or 'length' as the"),
+        ([(0, Completion("text", 1, None))], "gave None: expected 'stop' or 'length' as the stop reason"),
+    ],
+)
+def test_an_engine_that_does_not_answer_what_was_asked_is_named_and_what_it_did_is_said(answers, said):
+    sessions, _ = sessions_of(engine_that_yields(*answers))
+    with pytest.raises(TinaError) as caught:
+        list(sessions.generate(["p", "q", "r"], [1, 2, 3], Sampling(1, 1, 8), None))
+    assert str(caught.value).startswith("the engine 'odd' of tina-odd 1.0: generate")
+    assert said in str(caught.value)
+
+
+def test_numbers_of_other_libraries_are_indices_and_token_counts():
+    numpy = pytest.importorskip("numpy")
+    answers = [(numpy.int64(i), Completion("t", numpy.int32(2), "length")) for i in (1, 0)]
+    sessions, _ = sessions_of(engine_that_yields(*answers))
+    found = list(sessions.generate(["p", "q"], [1, 2], Sampling(1, 1, 8), None))
+    assert found == [(1, Completion("t", 2, "length")), (0, Completion("t", 2, "length"))]
+    assert json.dumps(found)
+
+
+def fails(*_):
+    raise SystemExit("no license")
+
+
+@pytest.mark.parametrize(
+    "session",
+    [fails, lambda *_: SimpleNamespace(generate=fails, close=lambda: None)],
+    ids=["open", "generate"],
+)
+def test_an_engine_that_exits_is_named(session):
+    sessions, _ = sessions_of(Engine(name="odd", summary="s", source="x", open=session))
+    with pytest.raises(TinaError, match=r"the engine '?odd'?.*SystemExit: no license"):
+        list(sessions.generate(["p"], [1], Sampling(1, 1, 8), None))
+
+
+@pytest.mark.parametrize(
+    ("server", "said"), [(fails, "SystemExit: no license"), (lambda: {"a": 1}, "gave a value of type dict")]
+)
+def test_an_engine_whose_identity_cannot_be_had_is_named(server, said):
+    engine = Engine(name="odd", summary="s", source="x", open=fails, identity=server)
+    with pytest.raises(TinaError, match=f"the engine 'odd': identity .*{said}"):
+        identity(folder(), None, engine, "float32", Sampling(1, 1, 8), digest)
+
+
 @pytest.fixture
 def evaluated(tina):
     """Two evaluations of one model under different settings."""

@@ -25,6 +25,10 @@ class RunError(TinaError):
     exit_code = 1
 
 
+class PluginError(RunError):
+    """A plugin's code raised, or gave what it must not give; the message names the plugin."""
+
+
 def nearest(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     """The names in `known` that `word` was most likely meant to be, best first."""
     import difflib  # here, because most calls of tina make no mistake

@@ -96,8 +96,8 @@ class Registry:
     def notify(self, hook: str, **arguments: Any) -> list[str]:
         """Tell every plugin about an event, in pluggy's order: those that came last, first.
 
-        A plugin that raises, or calls sys.exit, costs a warning the first time, not the run; `failures` counts
-        the other times. Each plugin has a copy of what can be changed, so that none changes a record.
+        A plugin that raises, or calls sys.exit, costs a warning the first time, not the run; `failures`
+        counts the other times. Each plugin has a copy of what can be changed, so that none changes a record.
         """
         warnings = []
         for impl in reversed(getattr(self.manager.hook, hook).get_hookimpls()):

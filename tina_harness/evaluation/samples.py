@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tina_harness import checked
 from tina_harness.specs import Completion, Engine, Sampling
 
 
@@ -94,7 +95,7 @@ def identity(
         "adapter": adapters,
         "engine": engine.name,
         "version": _version(engine.requires) if engine.requires else "",
-        "server": engine.identity() if engine.identity else "",
+        "server": checked.identity(engine),
         "dtype": dtype,
         "sampling": sampling._asdict(),
     }

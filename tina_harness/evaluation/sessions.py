@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tina_harness.errors import TinaError
+from tina_harness import checked
+from tina_harness.errors import PluginError, TinaError
 from tina_harness.specs import Completion, Engine, EngineSession, Sampling
+
+_KEPT = "the finished samples are kept: the same command continues with the others"
 
 
 class Sessions:
@@ -44,34 +47,51 @@ class Sessions:
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
     ) -> Iterator[tuple[int, Completion]]:
-        """As `EngineSession.generate`."""
-        waiting = list(range(len(prompts)))
+        """As `EngineSession.generate`. Raises PluginError where the engine gives what is no sample."""
+        waiting = set(range(len(prompts)))
         while waiting:
-            if self._session is None:
-                self._status("loading the evaluation engine ...")
-                self._session = self._engine.open(self._folder, self._dtype, self._longest, self._rank)
-                self.since = time.monotonic()
-            asked = list(waiting)
-            some = self._session.generate(
-                [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
-            )
+            session, asked = self._opened(), sorted(waiting)
             try:
-                for place, completion in some:
+                some = session.generate(
+                    [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
+                )
+                for answer in some:
+                    place, completion = checked.sample(self._engine, answer, len(asked))
+                    if asked[place] not in waiting:
+                        raise PluginError(f"{self._engine.named}: generate gave prompt {place} twice")
                     waiting.remove(asked[place])
                     yield asked[place], completion
             except TinaError:
                 raise
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
-                if self._died:
-                    raise TinaError(
-                        f"the engine {self._engine.name} died twice, with {len(waiting)} samples to go: "
-                        f"{reason}",
-                        "the finished samples are kept: the same command continues with the others",
-                    ) from error
-                self._died = True
-                self._say(f"the engine {self._engine.name} died and is started again: {reason}")
-                self.close()
+            except (Exception, SystemExit) as error:
+                self._restart(error, len(waiting))
+                continue
+            if waiting:
+                raise PluginError(
+                    f"{self._engine.named}: generate ended with {len(waiting)} of {len(asked)} prompts "
+                    "without a completion",
+                    _KEPT,
+                )
+
+    def _opened(self) -> EngineSession:
+        """The session, loaded where there is none."""
+        if self._session is None:
+            self._status("loading the evaluation engine ...")
+            with checked.calling(self._engine, "open"):
+                self._session = self._engine.open(self._folder, self._dtype, self._longest, self._rank)
+            self.since = time.monotonic()
+        return self._session
+
+    def _restart(self, error: BaseException, left: int) -> None:
+        """After the engine died; raises where it has before."""
+        reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
+        if self._died:
+            raise PluginError(
+                f"the engine {self._engine.name} died twice, with {left} samples to go: {reason}", _KEPT
+            ) from error
+        self._died = True
+        self._say(f"the engine {self._engine.name} died and is started again: {reason}")
+        self.close()
 
     def close(self) -> None:
         """Free the memory."""

@@ -192,9 +192,7 @@ class Grader:
             again = [
                 i
                 for i, r in enumerate(results)
-                if isinstance(r, Lost)
-                and r.reason != "deadline"
-                and (attempt == 1 or r.reason.startswith(("ProcessExpired", "BrokenProcessPool")))
+                if isinstance(r, Lost) and r.reason != "deadline" and (attempt == 1 or r.died)
             ]
             retried = self._workers.map(symbolic.in_worker, [calls[i] for i in again])
             for index, result in zip(again, retried, strict=True):

@@ -1,19 +1,21 @@
 """Worker processes with deadlines, for code that may hang, crash or eat memory.
 
 Each worker is a pebble pool of one process, so that nothing is shared that a killed worker could leave
-locked: pebble kills and replaces a process that passes its deadline, and a pool whose process died by
-other hands is replaced as a whole. Processes are spawned, never forked, whatever the caller's start method,
-and do not import the caller's main module: it may be a script without a guard, or load torch.
+locked: a pool whose process died, or passed a deadline, is replaced as a whole. The clock starts when a call
+is sent and runs in the caller, so that a process that never takes the call, or is frozen, is killed in time,
+too. Processes are spawned, never forked, whatever the caller's start method, and do not import the caller's
+main module: it may be a script without a guard, or load torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +24,26 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, NamedTuple
 
+from tina_harness.errors import RunError
+
+_STARTING_S = 60  # for how long a process may take to start
+_STARTS = 3  # as often in a row may a process die, or not start in time, before it has started
+_GRACE_S = 0.5  # after the deadline, for an answer that waits while this process was kept from reading it
+_IDLE = 0.1  # share of its deadline: a call that had less CPU time was not given its time
+
 
 class Lost(NamedTuple):
-    """What became of a call that gave no result. reason: "deadline", or why the worker was lost."""
+    """What became of a call that gave no result. reason: "deadline", or why.
+
+    died: the worker was killed or frozen by other hands, so that the call may be innocent.
+    """
 
     reason: str
+    died: bool = False
+
+
+class WorkersFailing(RunError):
+    """A worker process could not be started, again and again."""
 
 
 class Workers:
@@ -80,11 +97,11 @@ class Workers:
                 worker.close()
 
 
-_STARTING_S = 60  # for how long a process may take to start, again and again if it is killed
+class _State(NamedTuple):
+    """Of a process: whether it is stopped, and the seconds of CPU time that it has used."""
 
-
-def _started() -> None:
-    """Called in a process once it has started."""
+    stopped: bool
+    cpu_s: float
 
 
 class _Worker:
@@ -93,42 +110,79 @@ class _Worker:
         self._pool: Any = None
 
     def run(self, function: Callable[..., Any], call: tuple[Any, ...], deadline_s: float) -> Any:
+        self._ready()
+        began = self._state()
+        future = self._pool.schedule(function, args=call)
         try:
-            self._ready()
-            return self._pool.schedule(function, args=call, timeout=deadline_s).result()
+            with contextlib.suppress(DeadlineError):
+                return future.result(deadline_s)
+            return future.result(_GRACE_S)
         except DeadlineError:
+            ended = self._state()
             self.close()
+            if began and ended and (ended.stopped or ended.cpu_s - began.cpu_s < _IDLE * deadline_s):
+                return Lost(f"the process was frozen: no answer within {deadline_s:g} s", died=True)
             return Lost("deadline")
         except Exception as error:  # ProcessExpired, BrokenProcessPool, or what the function raised
             self.close()
-            return Lost(f"{type(error).__name__}: {str(error)[:200]}")
+            return Lost(_said(error), died=isinstance(error, _died()))
 
     def _ready(self) -> None:
         """Have a process that has started. One that dies before it has is not the next call's doing."""
-        from pebble import ProcessExpired, ProcessPool
+        from pebble import ProcessPool
 
-        began = time.monotonic()
+        initializer, arguments = self._start
+        failed = 0
         while self._pool is None:
-            initializer, arguments = self._start
-            self._pool = ProcessPool(
-                max_workers=1, initializer=initializer, initargs=arguments, context=_Context()
-            )
+            self._pool = ProcessPool(max_workers=1, context=_Context())
             try:
-                self._pool.schedule(_started, timeout=_STARTING_S).result()
-            except (ProcessExpired, BrokenProcessPool):
+                self._pool.schedule(initializer, args=arguments).result(_STARTING_S)
+            except Exception as error:
+                late = isinstance(error, DeadlineError)
+                reason = f"it had not started after {_STARTING_S} s" if late else _said(error)
                 self.close()
-                if time.monotonic() - began > _STARTING_S:
-                    raise
+                failed += 1
+                if failed == _STARTS or not (late or isinstance(error, _died())):
+                    raise WorkersFailing(
+                        f"a grading process could not be started, {failed} times in a row: {reason}",
+                        "'tina grade 2x x+x --explain' starts one, and shows what it says",
+                    ) from error
+
+    def _state(self) -> _State | None:
+        """What the process does; None where the system does not say."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            (pid,) = self.processes()
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            ticks = int(fields[11]) + int(fields[12])
+            return _State(fields[0] in "Tt", ticks / os.sysconf("SC_CLK_TCK"))
+        return None
 
     def processes(self) -> list[int]:
         workers = self._pool._pool_manager.worker_manager.workers if self._pool else {}
         return list(workers)
 
     def close(self) -> None:
-        pool, self._pool = self._pool, None
+        pool = self._pool
         if pool is not None:
             pool.stop()
+            for pid in self.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)  # a process that is stopped does not heed SIGTERM
+            self._pool = None
             pool.join()
+
+
+def _died() -> tuple[type[Exception], ...]:
+    """What pebble raises where a process was lost."""
+    from pebble import ProcessExpired
+
+    return (ProcessExpired, BrokenProcessPool)
+
+
+def _said(error: Exception) -> str:
+    code = getattr(error, "exitcode", None)  # of a process that was lost
+    return f"{type(error).__name__}: {str(error)[:200]}" + ("" if code is None else f", exit code {code}")
 
 
 _starting = threading.Lock()
