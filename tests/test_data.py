@@ -1,5 +1,6 @@
 """From rows to problems and prompts."""
 
+import gzip
 import hashlib
 import json
 
@@ -200,14 +201,99 @@ def test_one_bad_row_of_a_file_of_ones_own_is_named(tmp_path):
         ("d.jsonl", good + b"[1]", r"d\.jsonl, line 2: not a JSON object"),
         ("e.jsonl", b'{"question": "q", "answer": 1}', r"no column 'problem'\n  it has: question, answer"),
         ("f.jsonl", b"", "has no usable row"),
-        ("g.csv", b"problem,answer\n\xff,1\n", r"g\.csv is not UTF-8: .* at byte 15"),
+        ("g.csv", b"problem,answer\n\xff,1\n", r"g\.csv, line 2: not UTF-8: .* at byte 1 of the line"),
         ("h.csv", b"question,answer\n1,1\n", "no column 'problem'"),
         ("i.parquet", b"PAR1 half a file", r"i\.parquet cannot be read"),
-        ("j.txt", b"x", r"not a \.parquet, \.jsonl, \.csv file"),
+        ("j.txt", b"x", r"not a \.parquet, \.jsonl, .*\.csv file"),
     ):
         with pytest.raises(TinaError, match=message):
             load(name, data)
     assert load("k.csv", b'problem,answer\n"1,000 + 1?",025\n').problems[0].gold == "025"
+
+
+HEADER = b"problem,answer\n"
+BIG = "123456789012345678901234567890"
+# file name, content -> golds, or what the error says
+CONTENTS = [
+    ("a.csv", HEADER + b"p,007\nq,0.10\nr,1e5\ns,27.0\n", ["007", "0.10", "1e5", "27"]),
+    ("b.csv", HEADER + f"p,{BIG}\nq,NaN\nr,null\ns,true\n".encode(), [BIG, "NaN", "null", "true"]),
+    ("c.csv", b"\xef\xbb\xbf" + HEADER + b'"two\nlines, ""q""",025\r\n\r\nq,""\n', ["025"]),
+    ("D.CSV", HEADER + b"p,1\n" + b'"' + b"long " * 300_000 + b'",2\n', ["1", "2"]),
+    ("e.csv", HEADER + b"p,1\nq,1,000\n", "line 3: 3 cells, where the header has 2"),
+    ("f.csv", HEADER + b'"a\nb",1\nq\n', "line 4: 1 cells, where the header has 2"),
+    ("g.csv", b"problem,answer,answer\np,1,2\n", "the column 'answer' 2 times"),
+    ("h.csv", HEADER + b'p,1\n"open,2\n', "line 3: not CSV"),
+    ("i.csv", HEADER + b"p,1\n\xe9,2\n", "line 3: not UTF-8"),
+    ("j.csv", HEADER, "has no usable row"),
+    ("k.csv", b"", "has no usable row"),
+    ("l.jsonl", b'{"problem": "p", "answer": 7}\n\n{"problem": "q", "answer": "7"}\n'
+     b'{"problem": "r", "answer": [7]}\n{"problem": "s", "answer": [7, 8]}\n'
+     b'{"problem": "t", "answer": true}\n{"problem": 8}\n', ["7", "7", "7", "true"]),
+    ("m.jsonl", f'{{"problem": "p", "answer": {BIG}}}\n{{"problem": "q", "answer": -1}}'.encode(),
+     [BIG, "-1"]),
+    ("n.jsonl", b'{"problem": "p", "answer": 27.0}\n{"problem": "q", "answer": 1e400}\n'
+     b'{"problem": "r", "answer": NaN}\n{"problem": "s", "answer": 0.1000000000000000055}\n'
+     b'{"problem": "t", "answer": 1e5}\n{"problem": "u", "answer": 1e23}',
+     ["27", "1" + 400 * "0", "0.1000000000000000055", "100000", "1" + 23 * "0"]),
+    ("O.JSONL", b'\xef\xbb\xbf{"problem": "\\ud800 p", "answer": "0.10", "other": {"x": [1, "2"]}}',
+     ["0.10"]),
+    ("p.jsonl", b'{"problem": "p", "answer": 1, "answer": 2}', "line 1: .*'answer' is there twice"),
+    ("q.jsonl", b'{"problem": "p", "answer": 1}\n[1]', "line 2: not a JSON object"),
+    ("r.jsonl", b'{"problem": "p", "answer": 1}\n{"problem": ', "line 2: not JSON"),
+    ("s.jsonl", b'{"question": "p", "answer": 1}', "no column 'problem'\\n  it has: question, answer"),
+    ("t.json", b'[{"problem": "p", "answer": 1},\n {"problem": "q", "answer": "07"}]\n', ["1", "07"]),
+    ("u.json", b'{"problem": "p",\n "answer": 1.50}\n{"problem": "q", "answer": null}', ["1.50"]),
+    ("v.json", b'[{"problem": "p", "answer": 1},\n 7]', "item 2: not a JSON object"),
+    ("w.json", b'[{"problem": "p", "answer": 1},\n {"problem": }]', "line 2: not JSON"),
+    ("x.json", b"[]", "has no usable row"),
+    ("y.jsonl.gz", gzip.compress(b'{"problem": "p", "answer": 7}\n{"problem": "q", "answer": "07"}'),
+     ["7", "07"]),
+    ("z.parquet", None, ["0.1", "7", "0.25"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("route", ["file", "mirror", "card"])
+@pytest.mark.parametrize(
+    ("name", "content", "expected"), CONTENTS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_a_file_has_the_same_golds_and_the_same_faults_by_every_route(
+    hub, tmp_path, route, name, content, expected
+):
+    suffix = name.partition(".")[2]
+    if route == "file":
+        path, where = tmp_path / name, spec(repo="", files=str(tmp_path / name))
+    else:
+        folder = tmp_path / "mirror" / "me" / "mine"
+        folder.mkdir(parents=True)
+        path, where = folder / (f"train.{suffix}" if route == "mirror" else f"rows of one.{suffix}"), spec()
+    if route == "card":
+        where = spec(config="one", split="test")
+        card = f"configs:\n- config_name: one\n  data_files:\n  - split: test\n    path: {path.name}\n"
+        path.with_name("README.md").write_text(f"---\n{card}---\n# Mine\n")
+    if content is None:
+        floats = pa.array([0.1, 7.0, 0.25], pa.float32())
+        pq.write_table(pa.table({"problem": ["p", "q", "r"], "answer": floats}), path)
+    else:
+        path.write_bytes(content)
+    if isinstance(expected, str):
+        with pytest.raises(TinaError, match=expected) as caught:
+            load_problems(where, {})
+        assert "no usable row" in expected or str(path) in str(caught.value)
+    else:
+        assert [p.gold for p in load_problems(where, {}).problems] == expected
+
+
+def test_a_mirrors_card_says_what_its_names_do_not(hub, tmp_path):
+    hub("me/mine", "train.jsonl", ROWS[:1])
+    card = hub("me/mine", "more.jsonl", ROWS).with_name("README.md")
+    card.write_text("---\nconfigs:\n- config_name: default\n  data_files: more.jsonl\n---\n")
+    assert len(load_problems(spec(), {}).problems) == 5
+    path = tmp_path / "mirror/me/other/train.csv"
+    path.parent.mkdir()
+    path.write_text("problem;answer\np;007\nq;NA\n")
+    files = 'configs:\n- config_name: default\n  data_files: train.csv\n  sep: ";"\n'
+    path.with_name("README.md").write_text(f"---\n{files}---\n")
+    assert [p.gold for p in load_problems(spec(repo="me/other"), {}).problems] == ["007", "NA"]
 
 
 def test_a_plan_says_when_a_set_has_not_the_published_number_of_rows(hub, tina, tmp_path):

@@ -28,6 +28,17 @@ def hub(tmp_path):
         files["datasets/me/mine", sha] = {"data/train-00000-of-00001.parquet": path.read_bytes()}
         model = {p.name: p.read_bytes() for p in folder().iterdir() if p.name != "recipe.json"}
         files["models/me/nano", sha] = model
+    card = "---\nconfigs:\n" + "".join(
+        f"- config_name: {n}\n  data_files: {f}\n"
+        for n, f in (("typed", "typed.csv"), ("mixed", "mixed.jsonl"), ("ragged", "ragged.csv"))
+    )
+    files["datasets/me/cards", NEWEST] = {
+        "README.md": f"{card}---\n".encode(),
+        "typed.csv": b"problem,answer\np,007\nq,0.10\nr,NA\n",
+        "mixed.jsonl": b'{"problem": "p", "answer": 7}\n{"problem": "q", "answer": "07"}\n'
+        b'{"problem": "r", "answer": [1e400]}\n{"problem": "s", "answer": 12345678901234567890123}\n',
+        "ragged.csv": b"problem,answer\np,1\nq,1,000\n",
+    }
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,6 +104,7 @@ def hub(tmp_path):
     environment |= {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HOME": str(tmp_path / "cache"),
+        "XDG_CACHE_HOME": str(tmp_path / "ours"),
         "HF_HUB_DISABLE_XET": "1",
         "HF_TOKEN": "hf_secret_of_the_user",
     }
@@ -126,6 +138,40 @@ def test_a_dataset_is_loaded_at_its_pinned_revision_and_otherwise_at_the_newest_
     assert out == f"3 {PINNED} hub", err
     out, err = ask(LOAD.format(repo="me/mine", pins={}))
     assert out == f"5 {NEWEST} hub", err
+
+
+def test_a_file_on_the_hub_has_the_golds_that_it_has_in_a_mirror_and_on_a_second_day_offline(hub, tmp_path):
+    ask, asked = hub
+    load = """
+import os
+os.environ.update({environment})
+from tina_harness import Dataset, TinaError
+from tina_harness.data import load_problems
+for config in ("typed", "mixed", "ragged"):
+    spec = Dataset(name="mine", summary="s", source="x", repo="me/cards", config=config)
+    try:
+        loaded = load_problems(spec, {{}})
+        print([p.gold for p in loaded.problems], loaded.revision)
+    except TinaError as error:
+        print(error.message.rpartition("/")[2])
+"""
+    copy = (
+        "from pathlib import Path\n"
+        "from tina_harness.data import hub, mirror\n"
+        f"hub.download('me/cards', 'dataset', '', mirror.DATA_FILES, Path({str(tmp_path)!r}, 'copy'))"
+    )
+    online, err = ask(load.format(environment={}))
+    big = "12345678901234567890123"
+    assert online.splitlines() == [
+        f"['007', '0.10', 'NA'] {NEWEST}",
+        f"['7', '07', '1{400 * '0'}', '{big}'] {NEWEST}",
+        "ragged.csv, line 3: 3 cells, where the header has 2",
+    ], err
+    _, err = ask(copy)
+    assert ask(load.format(environment={"TINA_MIRROR": f"{tmp_path}/copy"}))[0] == online, err
+    before = len(asked)
+    assert ask(load.format(environment={"HF_HUB_OFFLINE": "1"}))[0] == online
+    assert len(asked) == before
 
 
 def test_a_model_is_loaded_at_its_pinned_revision_without_files_it_does_not_need(hub):

@@ -122,7 +122,7 @@ class RowSource(Spec):
     """Where rows come from and how a row becomes a problem with a gold answer.
 
     repo, config, split: as on the hub. The pinned revision is in `registry.toml`.
-    files: a parquet, jsonl or csv file of one's own, in place of a repo.
+    files: a parquet, jsonl, json or csv file of one's own, in place of a repo.
     problem, answer: the columns that hold the problem text and the gold answer.
     answer_after: the gold is the text behind the last occurrence of this marker.
     parse: for any other shape: row -> (problem, gold); a gold of None sets the row aside.

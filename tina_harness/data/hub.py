@@ -7,14 +7,19 @@ separated as in PATH.
 from __future__ import annotations
 
 import errno
+import glob
+import hashlib
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tina_harness.data import mirror
+from tina_harness.data import cache, mirror, readers
 from tina_harness.errors import TinaError
+from tina_harness.specs import Row
 
 # What a causal language model needs, and nothing else: no second set of weights, no code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
@@ -22,9 +27,9 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as an Arrow table. origin: "mirror DIR", "hub" or "generated"; revision where known."""
+    """Rows, once. origin: "mirror DIR" or "hub"; revision where known."""
 
-    rows: Any
+    rows: Iterable[Row]
     origin: str
     revision: str
 
@@ -82,98 +87,155 @@ def download(
         raise _unreachable(repo, error) from error
 
 
-def _from_folder(folder: Path, config: str | None, split: str, columns: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    files = _split_files(folder, config, split)
-    mirror.check(folder, [str(p.relative_to(folder)) for p in files])
-    if not files:
-        return _by_card(folder, config, split, columns)
-    tables = []
-    for file in files:
+def _from_folder(folder: Path, config: str | None, split: str, columns: Sequence[str]) -> Iterator[Row]:
+    """By the repository's card where it names the files, as on the hub; else by the files' names."""
+    paths = _card_files(folder, config, split)
+    if paths == []:
+        paths = _split_files(folder, config, split)
+    if not paths:
         try:
-            tables.append(_READERS[file.suffix](file, columns))
-        except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-            raise TinaError(f"{file} cannot be read: {error}") from error
-    return pa.concat_tables(tables, promote_options="permissive")
+            files, plain = _listed(str(folder), config, split, None)
+            if not plain:
+                mirror.check(folder)
+                return _by_datasets(str(folder), config, split, None, columns)
+        except _unreadable() as error:
+            there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if readers.can_read(p))
+            raise TinaError(
+                f"{folder} has no rows of split '{split}'" + (f" of config '{config}'" if config else ""),
+                f"it holds: {', '.join(there) or 'no parquet, jsonl, json or csv file'}",
+            ) from error
+        paths = [folder / os.path.relpath(f, folder.resolve()) for f in files]
+    mirror.check(folder, [str(p.relative_to(folder)) for p in paths])
+    return _read(paths, columns)
 
 
-def _by_card(folder: Path, config: str | None, split: str, columns: Sequence[str]) -> Any:
-    """Rows whose files are not named after their split: `datasets` knows, from the repository's card."""
-    import datasets
-
-    there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix in _READERS)
-    try:
-        if not there:
-            raise ValueError("no data")
-        rows = datasets.load_dataset(str(folder), config, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
-        raise TinaError(
-            f"{folder} has no rows of split '{split}'" + (f" of config '{config}'" if config else ""),
-            f"it holds: {', '.join(there) or 'no parquet, jsonl or csv file'}",
-        ) from error
-    check_columns(rows.column_names, columns, str(folder))
-    return rows.select_columns(list(columns)).with_format("arrow")[:]
+def _read(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Row]:
+    for path in paths:
+        yield from readers.read(path, columns)
 
 
 def _split_files(folder: Path, config: str | None, split: str) -> list[Path]:
     """Files such as train.parquet, data/train-00000-of-00002.parquet, CONFIG/train.jsonl."""
 
     def fits(path: Path) -> bool:
-        return path.suffix in _READERS and (path.stem == split or path.stem.startswith(f"{split}-"))
+        stem = path.name.partition(".")[0]
+        return readers.can_read(path) and (stem == split or stem.startswith(f"{split}-"))
 
     files = sorted(p for p in folder.rglob("*") if fits(p))
     within = [p for p in files if config in p.relative_to(folder).parts]
     return within or [p for p in files if len(p.relative_to(folder).parts) == 1 or p.parent.name == "data"]
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> Any:
-    import pyarrow.parquet as pq
-
-    check_columns(pq.read_schema(path).names, columns, str(path))
-    return pq.read_table(path, columns=list(columns))
-
-
-def _read_json(path: Path, columns: Sequence[str]) -> Any:
-    import pyarrow.json as pj
-
-    rows = pj.read_json(path)
-    check_columns(rows.column_names, columns, str(path))
-    return rows.select(list(columns))
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> Any:
-    import pyarrow.csv as pc
-
-    rows = pc.read_csv(path, parse_options=pc.ParseOptions(newlines_in_values=True))
-    check_columns(rows.column_names, columns, str(path))
-    return rows.select(list(columns))
+def _card_files(folder: Path, config: str | None, split: str) -> list[Path] | None:
+    """The files of a split that `configs` in the card names; None: it takes `datasets` to read them so."""
+    entry = _card_entry(folder / "README.md", config)
+    if set(entry) - {"config_name", "data_files", "default", "features"}:
+        return None
+    files = entry.get("data_files") or []
+    files = files if isinstance(files, list) else [files]
+    splits = [f if isinstance(f, dict) else {"split": "train", "path": f} for f in files]
+    wanted = [f.get("path", []) for f in splits if f.get("split") == split]
+    patterns = [p for w in wanted for p in (w if isinstance(w, list) else [w])]
+    found = [folder / n for p in patterns for n in sorted(glob.glob(p, root_dir=folder, recursive=True))]
+    paths = [p for p in found if p.is_file() and p.name != "README.md"]
+    return paths if all(readers.can_read(p) for p in paths) else None
 
 
-_READERS = {".parquet": _read_parquet, ".jsonl": _read_json, ".json": _read_json, ".csv": _read_csv}
+def _card_entry(card: Path, config: str | None) -> dict[str, Any]:
+    """What the head of a repository's card says of a configuration, or of its default one."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not text.startswith("---\n"):
+        return {}
+    import yaml
 
-
-def check_columns(there: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Raise TinaError that names the columns that are missing and those there are."""
-    missing = [c for c in wanted if c not in there]
-    if missing:
+    try:
+        head = yaml.safe_load(text.split("---\n")[1])
+    except yaml.YAMLError as error:
+        reason = str(error).replace("\n", " ")
         raise TinaError(
-            f"{where} has no column {' and no column '.join(repr(m) for m in missing)}",
-            f"it has: {', '.join(there)}",
-        )
+            f"the head of {card} is not YAML: {reason}", "correct it, or remove the file"
+        ) from error
+    told = head.get("configs") if isinstance(head, dict) else None
+    configs = [c for c in told or () if isinstance(c, dict)]
+    default = [c for c in configs if c.get("default") or c.get("config_name") == "default"] or configs[:1]
+    named = [c for c in configs if c.get("config_name") == config] if config else default
+    return named[0] if named else {}
+
+
+def _listed(place: str, config: str | None, split: str, revision: str | None) -> tuple[list[str], bool]:
+    """(the files of a split, whether our readers read them as they are).
+
+    `datasets` finds the files of a folder or a hub repository, by its card or by their names.
+    """
+    import datasets
+
+    found = datasets.load_dataset_builder(place, config, revision=revision or None).config
+    files = [str(f) for f in (found.data_files or {}).get(split, ())]
+    usual = type(found)()
+    apart = ("name", "version", "data_dir", "data_files", "description", "features")
+    options = [f.name for f in fields(found) if f.name not in apart]
+    plain = all(getattr(found, name) == getattr(usual, name) for name in options)
+    here = f"{Path(place).resolve().as_posix()}/" if revision is None else f"hf://datasets/{place}@"
+    return files, bool(files) and plain and all(f.startswith(here) and readers.can_read(f) for f in files)
+
+
+def _by_datasets(
+    place: str, config: str | None, split: str, revision: str | None, columns: Sequence[str]
+) -> Iterator[Row]:
+    """Rows by `datasets`: of formats that have no reader here, of CSV with other separators, of slices."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(place, config, revision=revision)
+    text = {"converters": dict.fromkeys(columns, str), "keep_default_na": False}
+    as_typed = text if hasattr(builder.config, "converters") else {}  # of CSV
+    rows = datasets.load_dataset(place, config, split=split, revision=revision, **as_typed)
+    readers.check_columns(rows.column_names, columns, place)
+    batches = rows.select_columns(list(columns)).with_format("arrow").iter(1000)
+    return (row for batch in batches for row in batch.to_pylist())
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises where it finds no such rows, or cannot read them or the card."""
+    import yaml
+    from datasets.exceptions import DatasetGenerationError
+
+    return (OSError, ValueError, DatasetGenerationError, yaml.YAMLError)
 
 
 def _from_hub(repo: str, config: str | None, split: str, columns: Sequence[str], revision: str) -> Table:
-    import datasets
+    from huggingface_hub import hf_hub_download
 
-    revision = revision or _newest(repo)
     try:
-        rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
-    except (*hub_errors(), datasets.exceptions.DatasetNotFoundError) as error:
+        names, at = _hub_files(repo, config, split, revision)
+        if not names:
+            return Table(_by_datasets(repo, config, split, at or None, columns), "hub", at)
+        paths = [Path(hf_hub_download(repo, name, repo_type="dataset", revision=at)) for name in names]
+    except (*hub_errors(), *_unreadable()) as error:
         raise _unreachable(repo, error) from error
-    check_columns(rows.column_names, columns, f"{repo} on the hub")
-    arrow = rows.select_columns(list(columns)).with_format("arrow")[:]
-    return Table(arrow, "hub", revision)
+    return Table(_read(paths, columns), "hub", at)
+
+
+def _hub_files(repo: str, config: str | None, split: str, revision: str) -> tuple[list[str], str]:
+    """(the files of a split, their commit); no files where it takes `datasets` to read them.
+
+    What a commit holds is remembered, and for a day without the hub, what the newest commit held.
+    """
+
+    def key(commit: str) -> str:
+        text = json.dumps([repo, config, split, commit])
+        return f"files-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+    commit = revision or _newest(repo)
+    if (re.fullmatch("[0-9a-f]{40}", commit) or not commit) and (known := cache.read(key(commit))):
+        return known["names"], known["commit"]
+    files, plain = _listed(repo, config, split, commit)
+    if not plain:
+        return [], commit
+    at, _, _ = files[0].partition("@")[2].partition("/")
+    names = [f.partition(f"@{at}/")[2] for f in files]
+    for each in {commit, revision}:
+        cache.write(key(each), {"names": names, "commit": at})
+    return names, at
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

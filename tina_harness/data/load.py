@@ -7,14 +7,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tina_harness.data import hub
+from tina_harness.data import hub, readers
 from tina_harness.data.golds import unusable
 from tina_harness.errors import TinaError
 from tina_harness.grading.extract import closing_brace
 from tina_harness.specs import Benchmark, Problem, Row, RowSource
+
+_LONGEST_NUMBER = 400  # digits of a number that is written out
 
 
 class SetAside(NamedTuple):
@@ -78,6 +81,7 @@ def load_problems(
         if limit is not None and len(problems) == limit:
             break
         text, gold = parse_row(spec, row)
+        text, gold = _valid(text), None if gold is None else _valid(gold)
         if not text.strip():
             set_aside.append(SetAside(number, "no problem text", text, gold or ""))
         elif gold is None or not gold.strip():
@@ -118,35 +122,54 @@ def _rows(spec: RowSource, catalogue: Mapping[str, Any], seed: int) -> tuple[Ite
     if spec.rows is not None:
         return spec.rows(seed), "generated", ""
     if spec.files:
-        from tina_harness.data.files import read_file
-
         path = Path(spec.files).expanduser()
-        return _batches(read_file(path, spec.needed_columns)), f"file {path}", ""
+        return readers.read(path, spec.needed_columns), f"file {path}", ""
     if not spec.repo:
         raise TinaError(f"the {spec.kind} '{spec.name}' names neither a repo nor a generator of rows")
     pinned = catalogue.get("revisions", {}).get(spec.repo, "")
     table = hub.table(spec.repo, spec.config, spec.split, spec.needed_columns, pinned)
-    return _batches(table.rows), table.origin, table.revision
-
-
-def _batches(table: Any) -> Iterable[Row]:
-    for batch in table.to_batches(max_chunksize=1000):
-        yield from batch.to_pylist()
+    return table.rows, table.origin, table.revision
 
 
 def parse_row(spec: RowSource, row: Row) -> tuple[str, str | None]:
     """(problem, gold) of a row as a spec reads it; the gold is None where there is none."""
     if spec.parse is not None:
         return spec.parse(row)
-    gold = row[spec.answer]
-    if isinstance(gold, list | tuple):  # some sets keep a list of one
-        gold = gold[0] if len(gold) == 1 else None
-    if isinstance(gold, float):
-        gold = int(gold) if gold.is_integer() else None if gold != gold else gold
+    gold = cell_text(row[spec.answer])
     if gold is not None and spec.answer_after:
-        _, found, after = str(gold).rpartition(spec.answer_after)
+        _, found, after = gold.rpartition(spec.answer_after)
         gold = after if found else None
-    return str(row[spec.problem] or ""), None if gold is None else str(gold)
+    return cell_text(row[spec.problem]) or "", gold
+
+
+def cell_text(cell: Any) -> str | None:
+    """A cell as text, the same whatever stands in other rows; None for one that says no single value.
+
+    A list of one is its item. Numbers are written out: `27.0` as 27, `1e5` as 100000.
+    """
+    if isinstance(cell, list | tuple):
+        cell = cell[0] if len(cell) == 1 else None
+    if isinstance(cell, float | Decimal):
+        return _digits(str(cell))
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return None if cell is None or isinstance(cell, list | tuple | dict) else str(cell)
+
+
+def _valid(text: str) -> str:
+    """Without lone surrogates, which JSON can hold and tokenizers and files cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _digits(written: str) -> str | None:
+    number = Decimal(written)
+    if not number.is_finite():
+        return None
+    if abs(number.adjusted()) > _LONGEST_NUMBER:
+        return written
+    return str(int(number)) if number == number.to_integral_value() else format(number, "f")
 
 
 def problem_id(text: str) -> str:
