@@ -1,5 +1,6 @@
 """Samples are durable, reused where nothing changed, and never confused with others."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +17,7 @@ import pytest
 
 from tina_harness import Completion, Sampling, TinaError, registry
 from tina_harness.data.mirror import digest
-from tina_harness.evaluation.samples import SampleStore, identity
+from tina_harness.evaluation.samples import SampleStore, earlier_identity, identity
 from tina_harness.evaluation.sessions import Sessions
 from tina_harness.specs import Engine
 from tina_plugins.models.nano import folder
@@ -114,27 +116,195 @@ def test_a_cut_last_line_is_sampled_again_and_a_damaged_file_is_set_aside_and_na
     assert "1 samples in" in store.said[0]
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from tina_harness import Completion
+from tina_harness.evaluation.samples import SampleStore
+who, cut = sys.argv[1], eval(sys.argv[2])
+for i in range(200):
+    if i % 5 == 0:
+        store = SampleStore(Path("samples"), {"what": "a"}, print)
+    store.add(who, i, Completion("t" * 100, 1, "stop"))
+    if i % 20 == 7:
+        with open(store.path, "ab") as file:
+            file.write(cut)
+"""
+
+
+@pytest.mark.parametrize("cut", [b'{"prompt": "148de9", "se', b'{"pro', bytes(5), b"garbage\n"])
+def test_processes_that_open_and_add_at_once_lose_nothing_where_lines_are_cut(cut, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, who, repr(cut)]) for who in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    found = SampleStore(tmp_path / "samples", {"what": "a"}, print)
+    assert all(found.get(who, i) for who in "abc" for i in range(200))
+
+
+def test_a_store_says_what_it_holds_in_a_file_beside_it(tmp_path):
+    store = SampleStore(tmp_path, {"dtype": "float32"}, print, label="tina-nano + mine")
+    store.add("p", 1, Completion("t", 1, "stop"))
+    about = json.loads(store.path.with_suffix(".json").read_text())
+    assert about == {"of": "tina-nano + mine", "identity": {"dtype": "float32"}}
+
+
+SAMPLING = Sampling(0.6, 0.95, 8)
+
+
+def depends_on(model, adapter=None, sampling=SAMPLING, device="cpu", engine="transformers"):
+    engine = registry.load().get(Engine, engine)
+    return identity(model, adapter, engine, "float32", sampling, digest, device)
+
+
 def test_what_samples_depend_on_is_the_content_of_model_and_adapter_and_not_their_path(tmp_path):
-    engine = registry.load().get(Engine, "transformers")
-    sampling = Sampling(0.6, 0.95, 8)
-
-    def of(model, adapter=None, setting=sampling):
-        return identity(model, adapter, engine, "float32", setting, digest)
-
     copy = Path(shutil.copytree(folder(), tmp_path / "copy"))
-    assert of(copy) == of(folder())
-    assert of(copy, setting=sampling._replace(temperature=0.7)) != of(copy)
+    assert depends_on(copy) == depends_on(folder())
+    assert depends_on(copy, sampling=SAMPLING._replace(temperature=0.7)) != depends_on(copy)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"one")
-    first = of(copy, adapter)
-    assert first != of(copy)
-    time.sleep(0.01)
+    first = depends_on(copy, adapter)
+    assert first != depends_on(copy)
     (adapter / "adapter_model.safetensors").write_bytes(b"two")
-    assert of(copy, adapter) != first
+    assert depends_on(copy, adapter) != first
     weights = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    assert of(copy) != of(folder())
+    assert depends_on(copy) != depends_on(folder())
+
+
+INPUTS = [
+    *(
+        "model-00002-of-00002.safetensors",
+        "pytorch_model.bin",
+        "model.pt",
+        "model.pth",
+        "consolidated.00.pth",
+    ),
+    *("modeling_mine.py", "configuration_mine.py", "config.json", "generation_config.json", "quant.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "tokenizer.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json"),
+    "additional_chat_templates/tool.jinja",
+]
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_any_file_that_an_engine_may_read_makes_other_samples(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    without = depends_on(tmp_path)
+    path.write_bytes(b"one")
+    first = depends_on(tmp_path)
+    path.write_bytes(b"two")
+    assert len({json.dumps(d) for d in (without, first, depends_on(tmp_path))}) == 3
+
+
+def test_documents_and_the_state_of_a_training_make_no_other_samples(tmp_path):
+    before = depends_on(tmp_path)
+    training = ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "trainer_state.json", "training_args.bin")
+    for name in ("README.md", "LICENSE", "figure.png", ".gitattributes", "tina-mirror.json", *training):
+        (tmp_path / name).write_bytes(b"one")
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "checkpoint-5" / "model.safetensors").write_bytes(b"one")
+    assert depends_on(tmp_path) == before
+
+
+def test_another_device_or_version_of_a_library_makes_other_samples(monkeypatch):
+    found = depends_on(folder())
+    assert depends_on(folder(), device="NVIDIA H100 80GB HBM3") != found
+    known = metadata.version
+    for library in ("torch", "transformers", "peft"):
+        monkeypatch.setattr(metadata, "version", lambda m, new=library: "99" if m == new else known(m))
+        assert depends_on(folder()) != found
+
+
+def test_the_libraries_of_this_machine_say_nothing_about_the_samples_of_a_server(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://there/v1")
+    found = depends_on(folder(), engine="openai")
+    monkeypatch.setattr(metadata, "version", lambda _: "99")
+    assert depends_on(folder(), device="another", engine="openai") | {"version": ""} == found | {
+        "version": ""
+    }
+
+
+def test_a_file_that_is_rewritten_with_its_size_and_time_kept_is_another_one(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"0000")
+    times = weights.stat().st_atime_ns, weights.stat().st_mtime_ns
+
+    def rewrite(content):
+        weights.write_bytes(content)
+        os.utime(weights, ns=times)
+        return digest(weights)
+
+    assert len({rewrite(b"%04d" % i) for i in range(100)}) == 100  # within one tick of the file system
+    time.sleep(3.1)  # from here on it is remembered
+    assert digest(weights) == digest(weights) == hashlib.sha256(b"0099").hexdigest()
+    assert rewrite(b"0100") == hashlib.sha256(b"0100").hexdigest()
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"0101")
+    os.utime(copy, ns=times)
+    copy.replace(weights)
+    assert digest(weights) == hashlib.sha256(b"0101").hexdigest()
+
+
+def test_adapters_whose_settings_say_the_same_have_the_same_samples(tmp_path):
+    def of(**settings):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+        return depends_on(folder(), tmp_path)["adapter"]
+
+    one = of(r=4, target_modules=["q_proj", "k_proj"], modules_to_save=["a", "b"], revision=None)
+    assert one == of(modules_to_save=["b", "a"], r=4, target_modules=["k_proj", "q_proj"])
+    assert one == of(r=4, target_modules=["k_proj", "q_proj"], modules_to_save=["a", "b"], use_dora=False,
+                     base_model_name_or_path="/elsewhere", inference_mode=True, peft_version="9")  # fmt: skip
+    others = [
+        of(r=4, target_modules=["k_proj"], modules_to_save=["a", "b"]),
+        of(r=4, target_modules=["q_proj", "k_proj"], modules_to_save=["a", "b"], use_dora=True),
+        of(r=4, target_modules=["q_proj", "k_proj"], modules_to_save=["a", "b"], layers_to_transform=0),
+        of(r=4, rank_pattern={"q_proj": 8, ".*": 2}),
+        of(r=4, rank_pattern={".*": 2, "q_proj": 8}),  # the first that fits decides
+    ]
+    assert len({json.dumps(other) for other in [one, *others]}) == 6
+
+
+def test_samples_that_version_0_1_kept_are_found(tmp_path):
+    model, adapter, kept = tmp_path / "model", tmp_path / "adapter", tmp_path / "samples"
+    for made in (model, adapter, kept):
+        made.mkdir()
+    (model / "model.safetensors").write_text("weights")
+    (model / "merges.txt").write_text("a b")
+    (model / "tokenizer.json").write_text("{}")
+    (model / "config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text('{"r": 4}')
+    (adapter / "adapter_model.safetensors").write_text("adapter")
+    # What version 0.1 wrote for these files; its last line is cut.
+    earlier = kept / "2c06184efda4f1e713b37e83.jsonl"
+    earlier.write_text(
+        '{"prompt": "148de9c5a7a44d19e56cd9ae", "seed": 1, "text": "t", "tokens": 1, "stop_reason": "stop"}\n'
+        '{"prompt": "148de9c5a7'
+    )
+    before = earlier.read_bytes()
+    engine = Engine(name="e", summary="s", source="x", open=None, identity=lambda: "there")
+    known = (model, adapter, engine, "float32", SAMPLING, digest)
+    store = SampleStore(kept, identity(*known, "cpu"), print, earlier_identity(*known))
+    assert store.get("p", 1) == Completion("t", 1, "stop")
+    assert (store.get("p", 2), store.earlier_used) == (None, 1)
+    store.add("p", 2, Completion("t", 1, "stop"))
+    assert earlier.read_bytes() == before
+    store.forget()
+    assert store.get("p", 1) is None
+
+
+def test_an_evaluation_that_uses_samples_of_version_0_1_says_so_in_a_line(tina):
+    first = result(tina(*EVAL, "--limit", "10"))
+    (new,) = Path("runs/.samples").glob("*.jsonl")
+    engine = registry.load().get(Engine, "transformers")
+    found = earlier_identity(folder(), None, engine, "float32", Sampling(0.6, 0.95, 64), digest)
+    earlier = SampleStore(Path("runs/.samples"), found, print).path
+    new.rename(earlier)
+    again = tina(*EVAL, "--limit", "12")
+    assert "40 of them are of an earlier version, which did not record" in again.stderr
+    assert (result(again)["reused"], first["reused"]) == (40, 0)
+    assert (earlier.read_bytes().count(b"\n"), new.read_bytes().count(b"\n")) == (40, 8)
 
 
 def engine_that_dies(times):

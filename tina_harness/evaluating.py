@@ -83,13 +83,14 @@ def evaluate_all(
     from tina_harness.data.mirror import digest
     from tina_harness.evaluation import evaluate
     from tina_harness.evaluation.evaluate import Progress, result_key
-    from tina_harness.evaluation.samples import SampleStore, identity
+    from tina_harness.evaluation.samples import SampleStore, earlier_identity, identity
     from tina_harness.evaluation.sessions import Sessions
     from tina_harness.grading import Grader
 
     config, engine = plan.config, plan.engine
     ready = prepared or prepare_all(plan, subjects, registry, console)
     tasks, new_tokens = ready.tasks, ready.new_tokens
+    device = plan.hardware.device if plan.hardware.gpu else "cpu"
     sessions = Sessions(
         engine, plan.folder, plan.dtype, ready.longest, ready.rank, console.status, console.say
     )
@@ -100,8 +101,9 @@ def evaluate_all(
         task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
         samples = config.eval.samples or benchmark.samples
         sampling = Sampling(config.eval.temperature, config.eval.top_p, new_tokens[benchmark.name])
-        what = identity(folder, subject.adapter, engine, plan.dtype, sampling, digest)
-        store = SampleStore(run.path.parent / ".samples", what, console.say)
+        known = (folder, subject.adapter, engine, plan.dtype, sampling, digest)
+        what, earlier = identity(*known, device), earlier_identity(*known)
+        store = SampleStore(run.path.parent / ".samples", what, console.say, earlier, subject.label)
         if not config.eval.cache:
             store.forget()
         results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
@@ -137,6 +139,11 @@ def evaluate_all(
         if result["reused"]:
             total = len(task.problems) * samples
             console.say(f"{name}: {result['reused']} of {total} samples were here already (--no-cache)")
+        if store.earlier_used:
+            console.say(
+                f"{name}: {store.earlier_used} of them are of an earlier version, which did not record "
+                "device, versions of torch and peft, and some files of the model (--no-cache samples again)"
+            )
         for warning in registry.notify("tina_evaluated", run=run, result=result):
             console.say(warning)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tina_harness.data import cache
 from tina_harness.errors import TinaError
 
 MANIFEST = "tina-mirror.json"
+SETTLED_NS = 3_000_000_000  # longer than a tick of any file system's clock (2 s at the most)
 DATA_FILES = ("*.parquet", "*.jsonl", "*.json", "*.csv", "README.md")
 
 
@@ -111,16 +113,22 @@ def check(folder: Path, used: Sequence[str] = ()) -> None:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, remembered while its size and time of change stay."""
-    status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hexdigest()[
-        :24
-    ]
+    """sha256 of a file, remembered while nothing about the file changes.
+
+    Size and time of modification can both be kept by whoever rewrites a file; the time of change (ctime) is
+    the file system's own. A file that changed a moment ago is not remembered: within one tick of that clock
+    it could change again.
+    """
+    now, status = time.time_ns(), path.stat()
+    times = status.st_mtime_ns, status.st_ctime_ns
+    what = [str(path.resolve()), status.st_dev, status.st_ino, status.st_size, *times]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
     known = cache.read(f"sha256-{key}")
     if known is None:
         with path.open("rb") as file:
             known = hashlib.file_digest(file, "sha256").hexdigest()
-        cache.write(f"sha256-{key}", known)
+        if now - max(times) > SETTLED_NS:
+            cache.write(f"sha256-{key}", known)
     return str(known)
 
 

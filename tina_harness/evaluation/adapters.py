@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tina_harness.errors import TinaError
 
@@ -37,6 +38,19 @@ def check_adapter(adapter: Path, model: Path) -> int:
                 f"evaluate it with the model that it was trained from (its configuration says: {base})",
             )
     return rank
+
+
+def adapter_settings(adapter: Path) -> dict[str, Any]:
+    """An adapter's `adapter_config.json`. Raises TinaError where it cannot be read."""
+    path = adapter / "adapter_config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {**settings}
+    except (OSError, ValueError, TypeError) as error:
+        raise TinaError(
+            f"{path} cannot be read: {type(error).__name__}: {error}",
+            "it is written beside the adapter's weights by peft's save_pretrained",
+        ) from error
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:
