@@ -34,13 +34,27 @@ class LoraConfig(_Table):
     r: Positive = Field(32, description="rank")
     alpha: Positive | None = Field(None, description="scale; 4r where it is not given, as in the paper")
     dropout: Share = Field(0.05, description="dropout on the adapter's input")
-    targets: list[str] | None = Field(
+    targets: list[str] | str | None = Field(
         None,
-        description="modules that get an adapter; none: q, k, v, o, gate, up and down projections, as in the "
-        "paper, or in other architectures all linear layers",
+        description="modules that get an adapter: names, an expression for whole names, or all-linear; "
+        "none: q, k, v, o, gate, up and down projections, as in the paper, or in other architectures all "
+        "linear layers",
     )
     rslora: bool = Field(False, description="scale by alpha / sqrt(r), Kalajdzievski 2023, arXiv:2312.03732")
     dora: bool = Field(False, description="magnitude and direction apart, Liu et al. 2024, arXiv:2402.09353")
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names_or_expression(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        names = [value] if isinstance(value, str) else value
+        if names is None or (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+            return value
+        raise ValueError("expected names of modules, a regular expression for whole names, or all-linear")
 
     @property
     def scale(self) -> int:

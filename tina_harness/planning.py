@@ -147,6 +147,8 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         raise TinaError("the run has no rewards", "add one with --set rewards.accuracy.weight=1")
     model = choose_model(config.model, registry, hardware, notes)
     folder, model_origin = locate(model, registry)
+    if config.lora.targets is not None and not config.full:
+        _check_targets(config.lora.targets, folder)
     loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit)
     rows = len(loaded.problems) + len(loaded.set_aside)
     if dataset.expected_rows and config.limit is None and rows != dataset.expected_rows:
@@ -196,6 +198,15 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         schedule_steps=schedule,
         notes=tuple(notes),
     )
+
+
+def _check_targets(targets: Sequence[str] | str, folder: Path) -> None:
+    """What can be said of them from the model's files; the training looks at the loaded model, too."""
+    from tina_harness.evaluation.adapters import model_shapes
+    from tina_harness.training.targets import check_targets, modules_of
+
+    if tensors := model_shapes(folder):
+        check_targets(targets, modules_of(tensors))
 
 
 def _need_gpu(hardware: Hardware, what: str, hint: str) -> None:

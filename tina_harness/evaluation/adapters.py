@@ -3,41 +3,141 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tina_harness.errors import TinaError
 
+Shapes = Mapping[str, list[int]]
+_WHOLE = ("token_adapter.trainable_tokens_delta",)  # of no shape that a header could be compared with
+
 
 def check_adapter(adapter: Path, model: Path) -> int:
-    """The rank of a LoRA adapter in peft's format. Raises TinaError where it is none, or of another model.
+    """The largest rank in a LoRA adapter of peft's format. Raises TinaError where it is none, or of another
+    model.
 
-    Only headers are read: each pair of LoRA matrices, (rank, in) and (out, rank), has to match a weight
-    (out, in) of the model.
+    Only headers are read. Each pair of LoRA matrices, (rank, in) and (out, rank), has to match a weight of
+    the model: (out, in), (in, out) of a Conv1D such as GPT-2's, or (tokens, dimension) of an embedding. Each
+    tensor that the adapter holds whole has to match the one that it replaces.
     """
+    settings, tensors = _settings(adapter), _tensors(adapter)
+    pairs = {name.partition(".lora_")[0] for name in tensors if ".lora_" in name}
+    if not pairs:
+        raise _no_adapter(adapter, "its file has no LoRA matrices under names that peft knows")
+    weights = model_shapes(model)
+    ranks = [int(settings.get("r") or 0)]
+    for module in sorted(pairs):
+        found = _pair(tensors, module)
+        if found is None:
+            raise _misfit(adapter, model, settings, f"{module}, which is not a pair of matrices")
+        rank, wanted = found
+        ranks.append(rank)
+        has = _weight(module, weights, model) if weights else wanted
+        if wanted != has and not (wanted[::-1] == has and _transposed(module, weights)):
+            raise _misfit(adapter, model, settings, f"{module}, {wanted}, {_where(has)}")
+    for name, shape in tensors.items() if weights else ():
+        if ".lora_" not in name and not name.endswith(_WHOLE):
+            module, _, kind = name.replace(".base_layer.", ".").rpartition(".")
+            has = _weight(module, weights, model, kind)
+            if shape != has:
+                raise _misfit(adapter, model, settings, f"{name}, {shape}, {_where(has)}")
+    return max(ranks)
+
+
+def model_shapes(model: Path) -> Shapes:
+    """Tensor name -> shape of a model's safetensors files, one or several; empty where it has others."""
+    return {
+        name: shape for file in sorted(model.glob("*.safetensors")) for name, shape in _shapes(file).items()
+    }
+
+
+def _settings(adapter: Path) -> dict[str, Any]:
     try:
         settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        shapes = _shapes(adapter / "adapter_model.safetensors")
-        rank = int(settings["r"])
-    except (OSError, ValueError, KeyError) as error:
+        kind = settings["peft_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_adapter(adapter, f"{type(error).__name__}: {error}") from error
+    if kind != "LORA":
         raise TinaError(
-            f"{adapter} holds no LoRA adapter: {type(error).__name__}: {error}",
-            "a folder with adapter_config.json and adapter_model.safetensors is one",
-        ) from error
-    weights = {name: shape for file in model.glob("*.safetensors") for name, shape in _shapes(file).items()}
-    pairs = {name.partition(".lora_")[0] for name in shapes if ".lora_A." in name or ".lora_B." in name}
-    for pair in sorted(pairs) if weights else ():
-        down, up = (shapes.get(f"{pair}.lora_{side}.weight", []) for side in "AB")
-        weight = weights.get(pair.removeprefix("base_model.model.") + ".weight")
-        if len(down) != 2 or len(up) != 2 or weight != [up[0], down[1]]:
-            base = settings.get("base_model_name_or_path") or "not said"
-            found = "which the model has not" if weight is None else f"where the model has {weight}"
-            wanted = f"[{up[0]}, {down[1]}]" if len(down) == len(up) == 2 else "a pair of matrices"
-            raise TinaError(
-                f"the adapter {adapter} does not fit {model}: it changes {pair}, {wanted}, {found}",
-                f"evaluate it with the model that it was trained from (its configuration says: {base})",
-            )
-    return rank
+            f"{adapter} holds an adapter of the kind {kind}, and only LoRA is evaluated and merged",
+            "merge it into its model with peft, and evaluate that: tina eval FOLDER",
+        )
+    return dict(settings)
+
+
+def _tensors(adapter: Path) -> Shapes:
+    """Tensor name, less what peft puts before it -> shape."""
+    file = adapter / "adapter_model.safetensors"
+    if not file.exists() and (adapter / "adapter_model.bin").exists():
+        raise TinaError(
+            f"{adapter}/adapter_model.bin is a pickle, which could run anything, and is not opened",
+            "where you trust it: load it with peft and save it again, as adapter_model.safetensors",
+        )
+    try:
+        return {name.removeprefix("base_model.model."): shape for name, shape in _shapes(file).items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_adapter(adapter, f"{type(error).__name__}: {error}") from error
+
+
+def _pair(tensors: Shapes, module: str) -> tuple[int, list[int]] | None:
+    """(rank, shape of the weight that a module's two LoRA matrices change); None where they are no pair."""
+    down, up = (tensors.get(f"{module}.lora_{side}.weight", []) for side in "AB")
+    table, back = (tensors.get(f"{module}.lora_embedding_{side}", []) for side in "AB")
+    if len(table) == len(back) == 2 and table[0] == back[1]:
+        return table[0], [table[1], back[0]]
+    if len(down) == len(up) >= 2 and down[0] == up[1]:
+        return down[0], [up[0], *down[1:]]
+    return None
+
+
+def _weight(module: str, weights: Shapes, model: Path, kind: str = "weight") -> list[int] | None:
+    """The shape of a module's weight; None where the model has no such module.
+
+    Files may leave out the beginning of a name (GPT-2's have `h.0` for `transformer.h.0`). They do not hold
+    the output layer of a model where it is tied to its embedding.
+    """
+    parts = [*module.split("."), kind]
+    for start in range(len(parts) - 1):
+        if (shape := weights.get(".".join(parts[start:]))) is not None:
+            return shape
+    if kind == "weight" and not any(part.isdigit() for part in parts):
+        return _tied_embedding(weights, model)
+    return None
+
+
+def _tied_embedding(weights: Shapes, model: Path) -> list[int] | None:
+    """The shape of the embedding that is the output layer too; None where the configuration unties them."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    if not config.get("tie_word_embeddings", True):
+        return None
+    rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    return next((s for s in weights.values() if len(s) == 2 and s[0] == rows), None)
+
+
+def _transposed(module: str, weights: Shapes) -> bool:
+    """Whether a module keeps its weight as (in, out): a Conv1D's bias is as long as its weight is wide."""
+    parts = module.split(".")
+    names = (".".join(parts[start:]) for start in range(len(parts)))
+    name = next((n for n in names if f"{n}.weight" in weights), "")
+    return name != "" and weights.get(f"{name}.bias") == weights[f"{name}.weight"][1:]
+
+
+def _where(shape: list[int] | None) -> str:
+    return "which the model has not" if shape is None else f"where the model has {shape}"
+
+
+def _misfit(adapter: Path, model: Path, settings: Mapping[str, Any], what: str) -> TinaError:
+    base = settings.get("base_model_name_or_path") or "not said"
+    return TinaError(
+        f"the adapter {adapter} does not fit {model}: it changes {what}",
+        f"evaluate it with the model that it was trained from (its configuration says: {base})",
+    )
+
+
+def _no_adapter(adapter: Path, why: str) -> TinaError:
+    hint = "a folder with adapter_config.json and adapter_model.safetensors is one"
+    return TinaError(f"{adapter} holds no LoRA adapter: {why}", hint)
 
 
 def adapter_settings(adapter: Path) -> dict[str, Any]:

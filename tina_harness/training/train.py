@@ -10,6 +10,7 @@ from tina_harness.errors import TinaError
 from tina_harness.runs import Run
 from tina_harness.stopping import Preempted, give_up_when
 from tina_harness.training.settings import Training, arguments, settings
+from tina_harness.training.targets import check_targets, modules_in
 
 
 def train(run: Run, training: Training, resume_from: Path | None = None) -> None:
@@ -96,24 +97,18 @@ def _token_ids(tokenizer: Any, prompt: Any, longest: int = 64) -> list[int]:
 _PAPER_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def _targets(model: Any, wanted: Sequence[str] | None) -> list[str] | str:
+def _targets(model: Any, wanted: Sequence[str] | str | None) -> Sequence[str] | str:
     """The modules that get an adapter: the wanted ones, else the paper's, else (peft) all linear ones.
 
-    Raises TinaError where the model lacks a wanted one, with the names of those it has.
+    Raises TinaError where the model lacks a wanted one, or one cannot be trained.
     """
-    import torch
-
-    linear = {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    modules = modules_in(model)
     if wanted is None:
-        return list(_PAPER_TARGETS) if linear.issuperset(_PAPER_TARGETS) else "all-linear"
-    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    if missing := [name for name in wanted if name not in there]:
-        names = ", ".join(f'"{n}"' for n in sorted(linear - {"lm_head"}))
-        raise TinaError(
-            f"the model has no module {', '.join(repr(m) for m in missing)} to adapt",
-            f"it has: --set 'lora.targets=[{names}]'",
-        )
-    return list(wanted)
+        names = {name.rpartition(".")[2] for name in modules}
+        return list(_PAPER_TARGETS) if names.issuperset(_PAPER_TARGETS) else "all-linear"
+    head = model.get_output_embeddings()
+    check_targets(wanted, modules, [name for name, module in model.named_modules() if module is head])
+    return wanted
 
 
 def _attention(fits: bool) -> Mapping[str, str]:
