@@ -12,6 +12,7 @@ from tina_harness import Benchmark, Dataset, TinaError, registry
 from tina_harness.data import ChatTokenizer, load_problems, messages, write_quarantine
 from tina_harness.data.load import problem_id, unwrap
 from tina_harness.grading import Grader, Item
+from tina_harness.provenance import resolved_of
 from tina_plugins.arithmetic import is_heldout, problems
 from tina_plugins.benchmarks import gpqa
 from tina_plugins.models.nano import folder
@@ -313,16 +314,77 @@ def test_an_audit_counts_and_shows_what_is_wrong(tina, tmp_path):
         "data", "audit", "jsonl:mine.jsonl", "--json", "--page", "mine.html", "--quarantine", "q.parquet"
     )
     found = json.loads(done.stdout)
-    assert (found["rows"], found["usable"], found["duplicates"], found["repeated"]) == (7, 6, 2, 1)
+    assert (found["rows"], found["usable"], found["duplicates"], found["repeated"]) == (7, 4, 2, 1)
+    assert found["reasons"] == {"contradictory golds": 2, "the gold cannot be read": 1}
     assert [c["golds"] for c in found["contradictions"]] == [["2", "3"]]
     assert found["drawings"] == 1
     assert found["scripts"] == {"Latin": 6, "Cyrillic": 1}
-    assert found["kinds"] == {"number": 4, "expression": 1, "percent": 1}
+    assert found["kinds"] == {"number": 2, "expression": 1, "percent": 1}
     page = (tmp_path / "mine.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script>" not in page
-    assert pq.read_table(tmp_path / "q.parquet").num_rows == 1
+    assert pq.read_table(tmp_path / "q.parquet").num_rows == 3
     assert "duplicated problems" in tina("data", "audit", "jsonl:mine.jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    ("golds", "contradict"),
+    [
+        (["312", "179"], True),
+        (["1/2", "0.5", "\\frac{1}{2}", "50\\%"], False),
+        (["1/3", "0.333333", "0.3333338"], True),  # both are a third, to six decimals, and not each other
+        (["\\sqrt{8}", "2\\sqrt{2}"], False),
+        (["\\sqrt{8}", "2\\sqrt{2}", "\\sqrt{7}"], True),
+        (["x+1", "1+x", "x+2"], True),
+        (["5", "5 \\text{ cm}"], False),
+        (["(1,2)", "(2,1)"], True),
+        (["\\text{even}", "odd"], True),
+        (["7", "7.0", "$7$"], False),
+    ],
+)
+def test_all_rows_of_a_problem_with_contradictory_golds_are_set_aside_whatever_their_order(
+    hub, golds, contradict
+):
+    rows = [{"problem": f"What {' ' * i}is it?", "answer": g} for i, g in enumerate(golds)]
+    other = {"problem": "And 1 + 1?", "answer": "2"}
+    hub("me/mine", "train.parquet", [other, *rows])
+    hub("me/back", "train.parquet", [*rows[::-1], other])
+    for repo in ("me/mine", "me/back"):
+        loaded = load_problems(spec(repo=repo), {})
+        assert len(loaded.problems) == (1 if contradict else 1 + len(golds))
+        assert {s.reason.partition(":")[0] for s in loaded.set_aside} <= {"contradictory golds"}
+        assert len(loaded.set_aside) + len(loaded.problems) == 1 + len(golds)
+    kept = load_problems(spec(), {}, keep_contradictions=True)
+    assert (len(kept.problems), kept.set_aside) == (1 + len(golds), ())
+
+
+def test_contradictions_are_looked_for_among_the_rows_asked_for_and_never_in_a_benchmark(hub):
+    rows = [{"problem": p, "answer": a} for p, a in (("p", "1"), ("q", "2"), ("p", "3"))]
+    hub("me/mine", "train.parquet", rows)
+    assert [len(load_problems(spec(), {}, limit=n).problems) for n in (1, 2, 3)] == [1, 2, 1]
+    generated = load_problems(spec(repo="", rows=lambda seed: rows), {})
+    assert [s.reason for s in generated.set_aside] == ["contradictory golds: 1 | 3"] * 2
+    bench = Benchmark(name="b", summary="s", source="x", repo="me/mine", split="train")
+    assert len(load_problems(bench, {}).problems) == 3
+
+
+def test_a_run_counts_contradictory_golds_and_can_be_told_to_keep_them(tina, tmp_path):
+    rows = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(40)]
+    rows += [{"problem": "What is 0 + 1?", "answer": "2"}]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    words = ("run", "--dataset", "jsonl:mine.jsonl", "--model", "tina-nano", "--dry-run")
+    words += ("--bench", "arithmetic-heldout", "--keep-overlap")
+    done = tina(*words)
+    assert "39 problems" in done.stdout, done.stderr
+    assert "left out: 2 (contradictory golds)" in done.stdout
+    kept = tina(*words, "--set", "keep_contradictions=true", "--json")
+    assert json.loads(kept.stdout)["plan"]["rows"] == 41
+
+
+def test_a_run_from_before_contradictions_were_set_aside_goes_on_with_the_rows_it_was_started_with():
+    config = {"dataset": "arithmetic", "algo": "grpo"}
+    assert resolved_of({"config": config}).config.keep_contradictions
+    assert not resolved_of({"config": {**config, "keep_contradictions": False}}).config.keep_contradictions
 
 
 def test_openthoughts_and_openr1_and_open_s1_rows_of_their_shape_load(hub):
@@ -346,7 +408,9 @@ def test_every_name_with_real_rows_loads_them(mirror):
     for name, rows in expected.items():
         loaded = load_problems(names.get(Dataset, name), {})
         assert len(loaded.problems) + len(loaded.set_aside) == rows
-        assert len(loaded.set_aside) < 5
+        reasons = [s.reason.partition(":")[0] for s in loaded.set_aside]
+        assert reasons.count("contradictory golds") == {"deepscaler": 8, "still3": 6}.get(name, 0)
+        assert len(set(reasons)) <= 1
     for name in ("aime24", "aime25", "amc23", "math500", "minerva"):
         benchmark = names.get(Benchmark, name)
         problems = load_problems(benchmark, {}).problems

@@ -283,7 +283,7 @@ def test_samples_that_version_0_1_kept_are_found(tmp_path):
         '{"prompt": "148de9c5a7'
     )
     before = earlier.read_bytes()
-    engine = Engine(name="e", summary="s", source="x", open=None, identity=lambda: "there")
+    engine = Engine(name="e", summary="s", source="x", open=print, identity=lambda: "there")
     known = (model, adapter, engine, "float32", SAMPLING, digest)
     store = SampleStore(kept, identity(*known, "cpu"), print, earlier_identity(*known))
     assert store.get("p", 1) == Completion("t", 1, "stop")
@@ -423,7 +423,7 @@ def test_an_engine_that_exits_is_named(session):
 def test_an_engine_whose_identity_cannot_be_had_is_named(server, said):
     engine = Engine(name="odd", summary="s", source="x", open=fails, identity=server)
     with pytest.raises(TinaError, match=f"the engine 'odd': identity .*{said}"):
-        identity(folder(), None, engine, "float32", Sampling(1, 1, 8), digest)
+        identity(folder(), None, engine, "float32", Sampling(1, 1, 8), digest, "cpu")
 
 
 @pytest.fixture

@@ -156,6 +156,9 @@ class RunConfig(_Table):
     problem_column: str | None = Field(None, description="of a dataset of one's own; none: problem")
     answer_column: str | None = Field(None, description="of a dataset of one's own; none: answer")
     keep_overlap: bool = Field(False, description="train on rows that are also in the run's benchmarks")
+    keep_contradictions: bool = Field(
+        False, description="train on problems whose golds contradict each other"
+    )
     system: str | None = Field(None, description="prompt template for training; none: the dataset's")
     processes: Positive = Field(1, description="train in so many processes, one a GPU")
     accelerate_config: str | None = Field(None, description="file of 'accelerate config': DDP, ZeRO, FSDP")

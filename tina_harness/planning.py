@@ -149,7 +149,7 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     folder, model_origin = locate(model, registry)
     if config.lora.targets is not None and not config.full:
         _check_targets(config.lora.targets, folder)
-    loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit)
+    loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit, config.keep_contradictions)
     rows = len(loaded.problems) + len(loaded.set_aside)
     if dataset.expected_rows and config.limit is None and rows != dataset.expected_rows:
         notes.append(f"{dataset.name} has {rows} rows here; {dataset.expected_rows} are published")

@@ -51,7 +51,9 @@ def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
 def resolved_of(manifest: Manifest) -> Resolved:
     """The configuration that a manifest holds. Raises RunError where this version cannot read it."""
     try:
-        return Resolved(RunConfig.model_validate(manifest["config"]), manifest.get("origins", {}))
+        # runs from before contradictory golds were set aside trained on them, and go on with the same rows
+        config = RunConfig.model_validate({"keep_contradictions": True, **manifest["config"]})
+        return Resolved(config, manifest.get("origins", {}))
     except (KeyError, ValidationError) as error:
         reason = "it has none" if isinstance(error, KeyError) else error.errors()[0]["msg"]
         raise RunError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tina_harness.data.load import Loaded, SetAside
+from tina_harness.data.load import CONTRADICTORY, Loaded, SetAside, problem_id
 from tina_harness.grading import rules
 
 # Upper ends of the bins of the length histogram, in characters.
@@ -21,8 +21,8 @@ BINS = (50, 100, 200, 400, 800, 1600, 3200)
 class Audit:
     """The findings about one dataset. Counts are rows unless they say otherwise.
 
-    duplicates: rows whose problem an earlier row has. repeated: problems with more than one gold text;
-    contradictions: those whose golds are not equal, as (problem, golds).
+    duplicates: rows with a readable gold whose problem an earlier one has. repeated: problems with more than
+    one gold text; contradictions: those whose golds are not equal, which were set aside, as (problem, golds).
     lengths: problem length in characters -> rows, by BINS; kinds: of answers; scripts: writing systems.
     """
 
@@ -85,13 +85,15 @@ class Audit:
 
 
 def audit(name: str, loaded: Loaded) -> Audit:
-    """Look at every row of a loaded dataset. Golds that differ as text are compared by the grader."""
+    """Look at every row of a loaded dataset, those that were set aside for their contradictions too."""
+    contradictory = [s for s in loaded.set_aside if s.reason.startswith(f"{CONTRADICTORY}:")]
     golds: dict[str, dict[str, None]] = {}
-    texts: dict[str, str] = {}
-    for problem in loaded.problems:
-        golds.setdefault(problem.id, {})[problem.gold] = None
-        texts[problem.id] = problem.problem
-    several = {key: tuple(found) for key, found in golds.items() if len(found) > 1}
+    for key, gold in [
+        *((p.id, p.gold) for p in loaded.problems),
+        *((problem_id(s.problem), s.gold) for s in contradictory),
+    ]:
+        golds.setdefault(key, {})[gold] = None
+    texts = {problem_id(s.problem): s.problem for s in contradictory}
     everything = [*(p.problem for p in loaded.problems), *(s.problem for s in loaded.set_aside)]
     return Audit(
         name=name,
@@ -100,25 +102,14 @@ def audit(name: str, loaded: Loaded) -> Audit:
         rows=len(everything),
         usable=len(loaded.problems),
         set_aside=loaded.set_aside,
-        duplicates=len(loaded.problems) - len(golds),
-        repeated=len(several),
-        contradictions=tuple((texts[key], several[key]) for key in _contradicting(several)),
+        duplicates=len(loaded.problems) + len(contradictory) - len(golds),
+        repeated=sum(len(found) > 1 for found in golds.values()),
+        contradictions=tuple((text, tuple(golds[key])) for key, text in texts.items()),
         lengths=_lengths(everything),
         kinds=dict(Counter(rules.kind_of(p.gold) for p in loaded.problems).most_common()),
         scripts=dict(Counter(script(t) for t in everything).most_common()),
         drawings=sum("[asy]" in t for t in everything),
     )
-
-
-def _contradicting(several: dict[str, tuple[str, ...]]) -> list[str]:
-    if not several:
-        return []
-    from tina_harness.grading import Grader, Item
-
-    pairs = [(key, found[0], other) for key, found in several.items() for other in found[1:]]
-    with Grader() as grader:
-        verdicts = grader.grade(Item(one, f"\\boxed{{{other}}}") for _, one, other in pairs)
-    return list(dict.fromkeys(p[0] for p, v in zip(pairs, verdicts, strict=True) if not v.correct))
 
 
 def _lengths(texts: Sequence[str]) -> dict[str, int]:

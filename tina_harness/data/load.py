@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tina_harness.data import hub, readers
-from tina_harness.data.golds import unusable
+from tina_harness.data.golds import contradicting, unusable
 from tina_harness.errors import TinaError
 from tina_harness.grading.extract import closing_brace
 from tina_harness.specs import Benchmark, Problem, Row, RowSource
 
+CONTRADICTORY = "contradictory golds"
 _LONGEST_NUMBER = 400  # digits of a number that is written out
 
 
@@ -65,12 +66,17 @@ class Loaded:
 
 
 def load_problems(
-    spec: RowSource, catalogue: Mapping[str, Any], seed: int = 0, limit: int | None = None
+    spec: RowSource,
+    catalogue: Mapping[str, Any],
+    seed: int = 0,
+    limit: int | None = None,
+    keep_contradictions: bool = False,
 ) -> Loaded:
     """Load what a spec describes.
 
-    limit: the first rows only. Golds of datasets that cannot be read, or are not equal to themselves,
-    are set aside. Raises TinaError for a missing repo, split or column, and where no row is left.
+    limit: the first rows only. Of datasets, golds that cannot be read, or are not equal to themselves, are
+    set aside, and so are all rows of a problem whose golds, among these rows, contradict each other. Raises
+    TinaError for a missing repo, split or column, and where no row is left.
     """
     rows, origin, revision = _rows(spec, catalogue, seed)
     problems: list[Problem] = []
@@ -89,17 +95,37 @@ def load_problems(
         else:
             problems.append(Problem(problem_id(text), text.strip(), unwrap(gold), kind, spec.name))
             numbers.append(number)
-    if not isinstance(spec, Benchmark) and (bad := unusable([p.gold for p in problems], kind)):
-        pairs = list(zip(numbers, problems, strict=True))
-        set_aside += [SetAside(n, bad[p.gold], p.problem, p.gold) for n, p in pairs if p.gold in bad]
-        numbers = [n for n, p in pairs if p.gold not in bad]
-        problems = [p for p in problems if p.gold not in bad]
+    if not isinstance(spec, Benchmark):
+        bad = _unfit(problems, kind, keep_contradictions)
+        set_aside += [
+            SetAside(numbers[i], why, problems[i].problem, problems[i].gold) for i, why in bad.items()
+        ]
+        numbers = [n for i, n in enumerate(numbers) if i not in bad]
+        problems = [p for i, p in enumerate(problems) if i not in bad]
     if not problems:
         raise TinaError(
             f"{spec.kind} '{spec.name}' has no usable row ({origin}): {len(set_aside)} were set aside",
             f"the first reason: {set_aside[0].reason}" if set_aside else "it is empty",
         )
     return Loaded(tuple(problems), tuple(sorted(set_aside)), origin, revision, tuple(numbers))
+
+
+def _unfit(problems: Sequence[Problem], kind: str, keep_contradictions: bool) -> dict[int, str]:
+    """place -> why a problem cannot be trained on.
+
+    All rows of a problem with two different answers are unfit: nothing says which is right.
+    """
+    unreadable = unusable([p.gold for p in problems], kind)
+    bad = {i: unreadable[p.gold] for i, p in enumerate(problems) if p.gold in unreadable}
+    if keep_contradictions:
+        return bad
+    golds: dict[str, dict[str, None]] = {}
+    for problem in problems:
+        if problem.gold not in unreadable:
+            golds.setdefault(problem.id, {})[problem.gold] = None
+    several = {key: list(found) for key, found in golds.items() if len(found) > 1}
+    reasons = {key: f"{CONTRADICTORY}: {' | '.join(several[key])}" for key in contradicting(several, kind)}
+    return {i: reasons[p.id] for i, p in enumerate(problems) if i not in bad and p.id in reasons} | bad
 
 
 def write_quarantine(rows: Iterable[SetAside], path: Path) -> None:

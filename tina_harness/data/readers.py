@@ -168,7 +168,7 @@ def _csv_rows(path: Path, reader: Any, columns: Sequence[str]) -> Iterator[Row]:
     except csv.Error as error:
         raise TinaError(
             f"{path}, line {start}: not CSV: {error}",
-            'a double quote inside double quotes is written twice: ""',
+            'put a cell with quotes or newlines in double quotes, and double those inside: "a ""b"""',
         ) from error
 
 
