@@ -91,8 +91,8 @@ def summary(identity: Identity) -> str:
     parts = [
         identity["benchmark"],
         identity["subset"],
-        f"{sampling['samples']} samples at temperature {sampling['temperature']:g}, top_p {sampling['top_p']:g}, "
-        f"up to {sampling['max_new_tokens']} tokens",
+        f"{sampling['samples']} samples at temperature {sampling['temperature']:g}, "
+        f"top_p {sampling['top_p']:g}, up to {sampling['max_new_tokens']} tokens",
         str(identity["engine"] or "engine not recorded"),
         " ".join(str(v) for v in scorer.values()),
     ]
