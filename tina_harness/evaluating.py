@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tina_harness import runs
+from tina_harness import checked, runs
 from tina_harness.config import Resolved, RunConfig
 from tina_harness.data import ChatTokenizer, load_problems, messages
 from tina_harness.data.prompts import context_length, template_text
@@ -68,6 +68,10 @@ def prepare_all(
     for adapter in adapters:
         check_seal(adapter)
     rank = max([check_adapter(adapter, plan.folder) for adapter in adapters], default=0)
+    if plan.engine.check_adapter:
+        with checked.calling(plan.engine, "check_adapter"):
+            for adapter in adapters:
+                plan.engine.check_adapter(adapter)
     return Prepared(tasks, new_tokens, longest, rank, build_rewards(plan.config, registry))
 
 

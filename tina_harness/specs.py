@@ -310,6 +310,8 @@ class Engine(Spec):
     needs_gpu: chosen automatically only where there is one.
     remote: a server elsewhere, which evaluates only and is never chosen automatically; identity: what
         its samples depend on besides the model folder.
+    check_adapter: raises TinaError for a folder with an adapter that the engine cannot serve as it is;
+        called before the engine is opened.
     """
 
     kind: ClassVar[str] = "engine"
@@ -319,4 +321,5 @@ class Engine(Spec):
     needs_gpu: bool = False
     remote: bool = False
     identity: Callable[[], str] | None = None
+    check_adapter: Callable[[Path], None] | None = None
     install: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,21 @@ def _no_adapter(adapter: Path, why: str) -> TinaError:
     return TinaError(f"{adapter} holds no LoRA adapter: {why}", hint)
 
 
+# Settings of LoRA that say where its matrices are and how large; and what peft notes besides.
+MATRICES = frozenset((
+    "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "layers_to_transform",
+    "layers_pattern", "fan_in_fan_out", "use_rslora", "peft_type", "task_type", "auto_mapping",
+    "base_model_name_or_path", "revision", "inference_mode", "peft_version", "megatron_core",
+    "qalora_group_size", "eva_config",
+))  # fmt: skip
+# Values of other settings that change nothing. Initialisations not named here (PiSSA, OLoRA, CorDA, LoftQ)
+# subtract the adapter from the model's weights when it is loaded.
+PLAIN = {
+    "bias": ("none",),
+    "init_lora_weights": (True, "gaussian", "eva", "orthogonal"),
+}
+
+
 def adapter_settings(adapter: Path) -> dict[str, Any]:
     """An adapter's `adapter_config.json`. Raises TinaError where it cannot be read."""
     path = adapter / "adapter_config.json"
@@ -151,6 +166,19 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
             f"{path} cannot be read: {type(error).__name__}: {error}",
             "it is written beside the adapter's weights by peft's save_pretrained",
         ) from error
+
+
+def beyond_matrices(adapter: Path, allowed: Collection[str] = ()) -> list[str]:
+    """What an adapter is besides LoRA matrices beside the model's weights, such as ["bias=all"].
+
+    [] for an adapter that comes off whole when it is switched off. allowed: settings that may be anything.
+    Tensors count as well as settings: peft puts those that are not its own into the model. Raises TinaError
+    where it is no LoRA adapter.
+    """
+    settings = {n: v for n, v in _settings(adapter).items() if n not in MATRICES and n not in allowed}
+    other = {n: v for n, v in settings.items() if v and v not in PLAIN.get(n, ())}
+    found = [f"{n}={v}" if isinstance(v, str) else n for n, v in other.items()]
+    return found or [f"the tensor {n}" for n in _tensors(adapter) if ".lora_" not in n][:1]
 
 
 def _shapes(file: Path) -> dict[str, list[int]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tina_harness import Completion, Engine, Sampling, hookimpl
+from tina_harness import Completion, Engine, Sampling, TinaError, hookimpl
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -18,27 +18,39 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 32_768  # prompt + completion tokens of a batch on a CPU; bounds the KV cache
 BATCH = 64
 SHRINK = 8  # a batch is made smaller when one row in so many has ended: it costs a copy of the KV cache
+# What peft switches off with an adapter's matrices: it is beside the model's weights, too.
+COMES_OFF = ("use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
 
 
 class Session:
-    """A loaded model, and adapters that are switched in place."""
+    """A loaded model, and adapters that are switched in place.
+
+    An adapter that changes the model itself, such as its biases, has a model of its own: it is loaded afresh
+    before such an adapter and after it.
+    """
 
     def __init__(self, folder: Path, dtype: str, max_tokens: int, lora_rank: int) -> None:
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
+        self.folder, self.dtype = folder, dtype
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self._load()
+
+    def _load(self) -> None:
+        """The model as it is in its folder, without an adapter."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        self._free()
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=getattr(torch, self.dtype))
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         ends = model.generation_config.eos_token_id or self.tokenizer.eos_token_id
         self.ends = {ends} if isinstance(ends, int) else set(ends or ())
         # Without it a model gives logits for every token of a prompt, gigabytes for a batch of them.
         parameters = inspect.signature(model.forward).parameters
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
-        self.adapted: PeftModel | None = None
-        self.adapters: dict[str, str] = {}
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
@@ -57,33 +69,60 @@ class Session:
 
     def close(self) -> None:
         """Free the memory."""
+        self._free()
+
+    def _free(self) -> None:
         import gc
 
         import torch
 
-        del self.model, self.adapted
+        self.model = None
+        self.adapted: PeftModel | None = None
+        self.adapters: dict[str, str] = {}
+        self.changed_by: Path | None = None  # the adapter that is in the model for good
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _use(self, adapter: Path | None) -> None:
-        """Switch the layers that peft puts in the place of the model's own."""
+        """Give the model this adapter and no other: switched, or loaded with a model of its own."""
+        from tina_harness.evaluation.adapters import beyond_matrices
+
+        if self.changed_by is not None and adapter != self.changed_by:
+            self._load()
         if adapter is None:
             if self.adapted is not None:
                 self.adapted.base_model.disable_adapter_layers()
-            return
+        elif adapter != self.changed_by:
+            check_adapter(adapter)
+            if beyond_matrices(adapter, COMES_OFF):
+                self._put_in(adapter)
+            else:
+                self._switch_on(adapter)
+            self.model.eval()
+
+    def _put_in(self, adapter: Path) -> None:
+        from peft import PeftModel
+
+        if self.adapted is not None:
+            self._load()
+        self.adapted = PeftModel.from_pretrained(self.model, str(adapter))
+        self.changed_by = adapter
+
+    def _switch_on(self, adapter: Path) -> None:
+        """Switch the layers that peft puts in the place of the model's own."""
         from peft import PeftModel
 
         name = self.adapters.get(str(adapter))
         if name is None:
-            name = self.adapters[str(adapter)] = f"adapter{len(self.adapters)}"
+            name = f"adapter{len(self.adapters)}"
             if self.adapted is None:
                 self.adapted = PeftModel.from_pretrained(self.model, str(adapter), adapter_name=name)
             else:
                 self.adapted.load_adapter(str(adapter), adapter_name=name)
+            self.adapters[str(adapter)] = name
         self.adapted.base_model.enable_adapter_layers()
         self.adapted.set_adapter(name)
-        self.model.eval()
 
     def _batch(
         self, ids: list[list[int]], seeds: list[int], sampling: Sampling
@@ -168,6 +207,18 @@ class SeededSampling:
         return tokens.gather(-1, place)[:, 0]
 
 
+def check_adapter(adapter: Path) -> None:
+    """Refuse activated LoRA, which peft switches on from a place in the prompt, in its own `generate` only."""
+    from tina_harness.evaluation.adapters import adapter_settings
+
+    if adapter_settings(adapter).get("alora_invocation_tokens"):
+        raise TinaError(
+            f"the transformers engine cannot use the adapter {adapter}: it is switched on by tokens of the "
+            "prompt (alora_invocation_tokens)",
+            "an adapter that is on for the whole prompt can be evaluated",
+        )
+
+
 @hookimpl
 def tina_engines():
     yield Engine(
@@ -176,4 +227,5 @@ def tina_engines():
         source="https://github.com/huggingface/transformers",
         open=Session,
         requires="transformers",
+        check_adapter=check_adapter,
     )

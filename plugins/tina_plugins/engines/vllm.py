@@ -108,6 +108,17 @@ class Session:
         del self.engine
 
 
+def check_adapter(adapter: Path) -> None:
+    """Refuse what vLLM leaves out of an adapter, with an error in some versions and silently in others."""
+    from tina_harness.evaluation.adapters import beyond_matrices
+
+    if found := beyond_matrices(adapter):
+        raise TinaError(
+            f"vLLM serves LoRA matrices only, and the adapter {adapter} has more: {', '.join(found)}",
+            "evaluate it with --engine transformers",
+        )
+
+
 def cache_gib() -> int:
     """GiB for the keys and values on a CPU: 4, or a third of the memory that is free where that is less."""
     import psutil  # vLLM requires it
@@ -137,5 +148,6 @@ def tina_engines():
         rollouts={"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3},
         requires="vllm",
         needs_gpu=True,
+        check_adapter=check_adapter,
         install="pip install 'tina-harness[vllm]'",
     )
