@@ -208,7 +208,7 @@ class SeededSampling:
 
 
 def check_adapter(adapter: Path) -> None:
-    """Refuse activated LoRA, which peft switches on from a place in the prompt, in its own `generate` only."""
+    """Refuse activated LoRA: peft switches it on at a place in the prompt, in its own `generate` only."""
     from tina_harness.evaluation.adapters import adapter_settings
 
     if adapter_settings(adapter).get("alora_invocation_tokens"):
