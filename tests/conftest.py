@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,26 @@ def mirror():
     if not folders:
         pytest.skip("needs real rows: set TINA_MIRROR to a folder that holds <repo id>/...")
     return folders
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Write a plugin module and make `tina` find it, as if its distribution were installed."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    places = [str(folder), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, places)))
+
+    def make(name, body, distribution=None):
+        module = f"outside_{name.replace('-', '_')}"
+        (folder / f"{module}.py").write_text(textwrap.dedent(body))
+        info = folder / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1.0\n"
+        )
+        (info / "entry_points.txt").write_text(f"[tina_harness]\n{name} = {module}\n")
+        sys.modules.pop(module, None)
+
+    return make

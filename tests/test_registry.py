@@ -1,36 +1,12 @@
 """Names, plugins and the catalogue."""
 
 import json
-import sys
-import textwrap
 
 import pytest
 
 from tina_harness import TinaError, registry
 from tina_harness.discovery import PluginSource, discover
 from tina_harness.specs import Benchmark, Dataset, Model
-
-
-@pytest.fixture
-def plugin(tmp_path, monkeypatch):
-    """Write a plugin module and make `tina` find it, as if its distribution were installed."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-
-    def make(name, body, distribution=None):
-        module = f"outside_{name.replace('-', '_')}"
-        (folder / f"{module}.py").write_text(textwrap.dedent(body))
-        info = folder / f"{module}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution or module}\nVersion: 1.0\n"
-        )
-        (info / "entry_points.txt").write_text(f"[tina_harness]\n{name} = {module}\n")
-        sys.modules.pop(module, None)
-
-    return make
-
 
 GSM8K = """
     from tina_harness import Dataset, hookimpl

@@ -2,17 +2,23 @@
 
 import importlib
 import math
+import sys
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tina_harness import Reward, RewardContext, TinaError, registry
 from tina_harness.config import RunConfig
+from tina_harness.errors import PluginError
 from tina_harness.grading import Grader, GraderFailing
+from tina_harness.scoring import build_rewards
 from tina_harness.testing import HOSTILE
-from tina_harness.training.rewards import Scorer, build_rewards
+from tina_harness.training.rewards import Scorer
 
 REGISTRY = registry.load()
 REWARDS = {name: REGISTRY.get(Reward, name) for name in REGISTRY.names("reward")}
@@ -207,7 +213,7 @@ def test_parameters_come_from_the_recipe():
     config = RunConfig.model_validate(
         {"dataset": "d", "algo": "a", "rewards": {"cosine": {"weight": 2.0, "max_len": 3584}, "format": {}}}
     )
-    built = build_rewards(config, REGISTRY)
+    built = build_rewards(config, REGISTRY, print)
     context = RewardContext(lambda c, g: [SimpleNamespace(correct=True)], [1792], ["p"], 10)
     assert built["cosine"](["x"], ["2"], context) == pytest.approx([0.75])
 
@@ -234,23 +240,270 @@ def test_parameters_come_from_the_recipe():
 def test_impossible_parameters_are_named(name, parameters, message):
     config = RunConfig.model_validate({"dataset": "d", "algo": "a", "rewards": {name: parameters}})
     with pytest.raises(TinaError, match=r"\[rewards\.") as caught:
-        build_rewards(config, REGISTRY)
+        build_rewards(config, REGISTRY, print)
     assert message in str(caught.value)
 
 
+def built(spec, warn=print, **parameters):
+    """A reward as a recipe with these parameters has it."""
+    known = registry.load()
+    known.entries["reward"][spec.name] = [registry.Entry(spec, None)]
+    config = RunConfig.model_validate({"dataset": "d", "algo": "a", "rewards": {spec.name: parameters}})
+    return build_rewards(config, known, warn)[spec.name]
+
+
+def scored(grader, rewards, texts, golds, step=1):
+    """(rewards by name, the scorer) of one batch, as TRL asks for it."""
+    scorer = Scorer(grader, rewards, 10, False)
+    given = {
+        function.__name__: function(
+            prompts=["p"] * len(texts),
+            completions=texts,
+            completion_ids=[[1]] * len(texts),
+            gold=golds,
+            problem_id=[f"id{n}" for n in range(len(texts))],
+            trainer_state=SimpleNamespace(global_step=step),
+        )
+        for function in scorer.functions()
+    }
+    return given, scorer
+
+
 def scorer_calls_accuracy(grader):
-    scorer = Scorer(grader, {"accuracy": REWARDS["accuracy"].build()}, 10, False)
     texts = ["\\boxed{x+x}", "\\boxed{3x}", "nothing"]
-    state = SimpleNamespace(global_step=1)
-    return scorer.functions()[0](
-        prompts=["p"] * 3, completions=texts, completion_ids=[[1]] * 3, gold=["2x"] * 3, trainer_state=state
-    )
+    return scored(grader, {"accuracy": built(REWARDS["accuracy"])}, texts, ["2x"] * 3)
 
 
 def test_a_training_whose_grader_fails_stops_and_one_whose_grader_works_goes_on(tmp_path, monkeypatch):
     with Grader(1) as grader:
-        assert scorer_calls_accuracy(grader) == [1.0, 0.0, 0.0]
+        values, scorer = scorer_calls_accuracy(grader)
+        assert values == {"accuracy": [1.0, 0.0, 0.0]}
+        assert scorer.fault is None
     (tmp_path / "math_verify.py").write_text("raise ImportError('broken on purpose')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with Grader(1) as grader, pytest.raises(GraderFailing, match="failed on 2 of 3 items"):
-        scorer_calls_accuracy(grader)
+    with Grader(1) as grader:
+        values, scorer = scorer_calls_accuracy(grader)
+        assert isinstance(scorer.fault, GraderFailing)
+        assert "failed on 2 of 3 items" in str(scorer.fault)
+        assert values == {"accuracy": [None] * 3}
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What a reward may ask
+
+
+TEXTS = ["\\boxed{1}", "\\boxed{2}", "nothing", "\\boxed{1}"]
+GOLDS = ["1", "3", "3", "1"]
+ASKED = [  # completions, golds, and which are right
+    (TEXTS, GOLDS, [True, False, False, True]),
+    (TEXTS[1:3], GOLDS[1:3], [False, False]),
+    (TEXTS[1:], GOLDS[1:], [False, False, True]),
+    (TEXTS[1:2], ["2"], [True]),
+    (["\\boxed{7}", TEXTS[0]], ["7", "8"], [True, False]),
+    ([], [], []),
+    (TEXTS[:1] * 3, GOLDS[:1] * 3, [True, True, True]),
+]
+
+
+def asking(answers):
+    """A reward that asks for each of ASKED and keeps what it is told."""
+
+    def function(completions, golds, context):
+        for texts, wanted, _ in ASKED:
+            answers.append([v.correct for v in context.grade(texts, wanted)])
+        completions.clear()
+        return [0.0] * len(golds)
+
+    return Reward(name="asking", summary="s", source="x", build=lambda: function)
+
+
+def test_a_reward_gets_the_verdicts_of_what_it_asks_for_in_training():
+    answers = []
+    with Grader(1) as grader:
+        rewards = {"asking": built(asking(answers)), "accuracy": built(REWARDS["accuracy"])}
+        values, scorer = scored(grader, rewards, TEXTS, GOLDS)
+    assert scorer.fault is None
+    assert answers == [right for _, _, right in ASKED]
+    assert values["accuracy"] == [1.0, 0.0, 0.0, 1.0]
+    assert scorer.rollouts["completion"] == TEXTS
+
+
+def test_each_row_is_counted_once_whatever_the_rewards_ask_for():
+    with Grader(1) as grader:
+        rewards = {"asking": built(asking([])), "accuracy": built(REWARDS["accuracy"])}
+        _, scorer = scored(grader, rewards, ["\\boxed{1}", "\\boxed{1}", "\\boxed{2}"], ["{", "{", "2"])
+    assert scorer.not_gradable == 2
+
+
+@pytest.mark.parametrize(
+    ("completions", "golds", "said"),
+    [
+        (["a"], [], "grade was given 1 completions and 0 golds"),
+        (["a"], [None], "grade was given None: completions and golds are texts"),
+        ([7], ["7"], "grade was given 7: completions and golds are texts"),
+    ],
+)
+def test_a_reward_that_asks_in_the_wrong_way_is_named(completions, golds, said):
+    def function(texts, wanted, context):
+        return context.grade(completions, golds)
+
+    spec = Reward(name="odd", summary="s", source="x", build=lambda: function).offered_by("tina-odd 1.0")
+    with Grader(1) as grader:
+        _, scorer = scored(grader, {"odd": built(spec)}, ["a", "b"], ["1", "1"])
+    assert str(scorer.fault).startswith("the reward 'odd' of tina-odd 1.0: its function, on 2 completions")
+    assert said in str(scorer.fault)
+    assert "id0, id1" in str(scorer.fault)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What a reward may give
+
+
+def giving(values, **fields):
+    """A reward that gives these values, whatever it is asked."""
+    given = values if callable(values) else lambda: values
+    spec = Reward(name="mine", summary="s", source="x", build=lambda: lambda c, g, context: given(), **fields)
+    return spec.offered_by("tina-mine 1.0")
+
+
+TWO = (["a", "b"], ["1", "1"], RewardContext(lambda c, g: [], problem_ids=["id0", "id1"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.5, None],
+        (0.5, None),
+        lambda: (v for v in (0.5, None)),
+        [np.float32(0.5), None],
+        [torch.tensor(0.5), None],
+        [Fraction(1, 2), None],
+    ],
+)
+def test_a_list_a_tuple_or_a_generator_of_numbers_and_none_is_taken(values):
+    assert built(giving(values))(*TWO) == [0.5, None]
+
+
+@pytest.mark.parametrize("values", [np.array([0, 1]), torch.tensor([0.0, 1.0]), [False, True]])
+def test_an_array_or_a_tensor_of_one_dimension_is_taken(values):
+    found = built(giving(values))(*TWO)
+    assert found == [0.0, 1.0]
+    assert {type(v) for v in found} == {float}
+
+
+def raises():
+    raise ZeroDivisionError("division by zero")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.5, math.nan], "its function, for completion 2 of 2 (problem id1), gave nan: expected a finite"),
+        ([-math.inf, 0.5], "its function, for completion 1 of 2 (problem id0), gave -inf: expected a finite"),
+        ([0.5, 1e39], "(problem id1), gave 1e+39: expected a finite number"),
+        ([0.5, 10**400], "(problem id1), gave 1000"),
+        ([0.5, np.float64("nan")], "(problem id1), gave nan"),
+        (torch.tensor([math.nan, 1.0]), "(problem id0), gave nan: expected a finite"),
+        ([0.5, "0.5"], "(problem id1), gave the text '0.5': expected a finite number"),
+        ([0.5, [0.5]], "(problem id1), gave a value of type list: expected a finite number"),
+        ([0.5, 1j], "(problem id1), gave a value of type complex"),
+        ([0.5], "its function gave 1 values: expected 2"),
+        ([0.5] * 3, "its function gave more than 2 values: expected 2"),
+        (lambda: iter(int, 1), "its function gave more than 2 values: expected 2"),
+        ([], "its function gave 0 values: expected 2"),
+        (None, "its function gave None: expected a list of 2"),
+        (0.5, "its function gave 0.5: expected a list of 2"),
+        ({"a": 0.5, "b": 0.5}, "its function gave a value of type dict: expected a list of 2"),
+        ({0.5, 0.6}, "its function gave a value of type set: expected a list of 2"),
+        ("ab", "its function gave the text 'ab': expected a list of 2"),
+        (
+            np.zeros((2, 1)),
+            "its function gave a value of type ndarray and shape (2, 1): expected",
+        ),
+        (torch.tensor(0.5), "its function gave 0.5: expected a list of 2"),
+        (raises, "its function, on 2 completions (problems: id0, id1), raised ZeroDivisionError: division"),
+        (lambda: (raises() for _ in range(2)), "its function raised ZeroDivisionError: division by zero"),
+        (lambda: sys.exit(3), "raised SystemExit: 3"),
+    ],
+)
+def test_other_values_are_an_error_that_names_plugin_reward_and_problem(values, said):
+    with pytest.raises(PluginError) as caught:
+        built(giving(values))(*TWO)
+    assert str(caught.value).startswith("the reward 'mine' of tina-mine 1.0: ")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "values", "outcome"),
+    [
+        ({}, [0.0, 1.0], ""),
+        ({}, [7.0, 0.5], "warning: the reward 'mine' of tina-mine 1.0 gives values above 1"),
+        ({}, [-7.0, 0.5], "warning: the reward 'mine' of tina-mine 1.0 gives values below 0"),
+        ({"high": 1.0}, [7.0, 0.5], "(problem id0), gave 7: it declares values from 0 to 1"),
+        ({"high": 1.0}, [-7.0, 0.5], "warning"),
+        ({"low": -1, "high": 10}, [-1, 10], ""),
+        ({"low": -1, "high": 10}, [0, 10.1], "(problem id1), gave 10.1: it declares values from -1 to 10"),
+        ({"high": 0.3}, [0.1 + 0.2, 0.0], ""),
+        ({"bounds": lambda: (-2, 2)}, [-2, 2], ""),
+        ({"bounds": lambda: (-2, 2)}, [-2, 3], "gave 3: it declares values from -2 to 2"),
+        ({"bounds": lambda: (2, -2)}, [0, 0], "its values are said to be between 2 and -2: expected two"),
+        ({"bounds": lambda: (0, math.nan)}, [0, 0], "its values are said to be between 0 and nan"),
+        ({"bounds": lambda: None}, [0, 0], "bounds gave None: expected a list of 2"),
+        ({"low": 2}, [0, 0], "its values are said to be between 2 and 1"),
+    ],
+)
+def test_a_declared_range_is_kept_to_and_leaving_another_one_is_a_warning(fields, values, outcome):
+    said = []
+    try:
+        assert built(giving(values, **fields), said.append)(*TWO) == values
+    except PluginError as error:
+        said.append(str(error))
+    assert len(said) == bool(outcome)
+    assert outcome in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "verdict"),
+    [
+        ("cosine", {"min_wrong": -10.0}, False),
+        ("cosine", {"max_right": 5.0}, True),
+        ("repetition_penalty", {"max_penalty": -2.0}, False),
+        ("soft_overlong", {"max_len": 1, "cache": 0}, False),
+    ],
+)
+def test_parameters_move_the_range_of_a_built_in_reward(name, parameters, verdict):
+    reward = built(REWARDS[name], pytest.fail, **parameters)
+    context = RewardContext(lambda c, g: [SimpleNamespace(correct=verdict)], [0], ["p"], 1000)
+    assert abs(reward(["a a a a a a a a"], ["2"], context)[0]) <= 10
+
+
+def test_other_parameters_than_the_defaults_may_move_a_declared_range_and_are_a_warning():
+    spec = Reward(
+        name="mine",
+        summary="s",
+        source="x",
+        build=lambda scale: lambda c, g, context: [scale * 1.0] * len(c),
+        defaults={"scale": 1},
+        low=0,
+        high=1,
+    )
+    said = []
+    assert built(spec, said.append, scale=5)(*TWO) == [5.0, 5.0]
+    assert ["gives values above 1" in line for line in said] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: None, "the reward 'mine' of tina-mine 1.0: build gave None: expected a function"),
+        (raises, "the reward 'mine' of tina-mine 1.0: build raised ZeroDivisionError: division by zero"),
+        (lambda: {}["x"], "the reward 'mine' of tina-mine 1.0: build raised KeyError: 'x'"),
+        (lambda: sys.exit(), "the reward 'mine' of tina-mine 1.0: build raised SystemExit"),
+        (lambda: math.sqrt(-1), "[rewards.mine] the reward 'mine' of tina-mine 1.0 cannot be built: math"),
+    ],
+)
+def test_a_reward_that_cannot_be_built_is_named(build, said):
+    spec = Reward(name="mine", summary="s", source="x", build=build).offered_by("tina-mine 1.0")
+    with pytest.raises(TinaError) as caught:
+        built(spec)
+    assert str(caught.value).startswith(said)

@@ -129,3 +129,19 @@ def test_a_trainer_that_does_something_else_than_it_was_asked_does_not_train(alg
         with pytest.raises(TinaError, match=f"was asked for {key} = "):
             _read_back(trainer, wanted)
         setattr(trainer, key, before)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said"),
+    [
+        (lambda: {}["loss"], "trainer raised KeyError: 'loss'"),
+        (lambda: None, "trainer gave None: expected a subclass of TRL's GRPOTrainer"),
+        (lambda: dict, "trainer gave the class dict: expected a subclass of TRL's GRPOTrainer"),
+    ],
+)
+def test_an_algorithm_without_a_trainer_is_named(tmp_path, trainer, said):
+    algorithm = Algorithm(name="odd", summary="s", source="x", settings={}, trainer=trainer)
+    told = training(algorithm.offered_by("tina-odd 1.0"), "transformers", gpu=False)
+    with pytest.raises(TinaError) as caught:
+        arguments(SimpleNamespace(checkpoints_dir=tmp_path), told)
+    assert str(caught.value).startswith(f"the algorithm 'odd' of tina-odd 1.0: {said}")

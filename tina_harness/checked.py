@@ -43,17 +43,12 @@ def shown(value: Any) -> str:
         return str(value)
     if isinstance(value, str):
         return f"the text {value[:60]!r}"
+    if hasattr(value, "__float__") and getattr(value, "ndim", 1) == 0:  # a number of numpy's or torch's
+        return str(float(value))
     shape = getattr(value, "shape", None)
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return f"a value of type {type(value).__name__}" + (f" and shape {tuple(shape)}" if shape else "")
-
-
-def function(spec: Spec, what: str, value: Any) -> Callable[..., Any]:
-    """A function that a plugin builds."""
-    if not callable(value):
-        raise wrong(spec, what, value, "a function")
-    return value
 
 
 def number(value: Any) -> float | None:
@@ -98,7 +93,7 @@ def rows(spec: RowSource, generate: Callable[[int], Iterable[Row]], seed: int) -
             raise wrong(spec, what, row, "a mapping")
         if missing := [c for c in spec.needed_columns if c not in row]:
             raise PluginError(
-                f"{spec.named}: {what} has no '{missing[0]}'; it has {', '.join(map(str, row))}"
+                f"{spec.named}: {what} has no column '{missing[0]}'; it has {', '.join(map(str, row))}"
             )
         yield row
 

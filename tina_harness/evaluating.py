@@ -59,7 +59,7 @@ def prepare_all(
 ) -> Prepared:
     """Load the benchmarks, render their prompts, and look at the adapters. Writes nothing."""
     from tina_harness.evaluation.adapters import check_adapter
-    from tina_harness.training.rewards import build_rewards
+    from tina_harness.scoring import build_rewards
 
     tokenizer = ChatTokenizer(plan.folder)
     tasks = {b.name: _task(b, tokenizer, registry, plan.config) for b in plan.benchmarks}
@@ -72,7 +72,7 @@ def prepare_all(
         with checked.calling(plan.engine, "check_adapter"):
             for adapter in adapters:
                 plan.engine.check_adapter(adapter)
-    return Prepared(tasks, new_tokens, longest, rank, build_rewards(plan.config, registry))
+    return Prepared(tasks, new_tokens, longest, rank, build_rewards(plan.config, registry, console.once))
 
 
 def evaluate_all(
@@ -148,6 +148,10 @@ def evaluate_all(
                 f"{name}: {store.earlier_used} of them are of an earlier version, which did not record "
                 "device, versions of torch and peft, and some files of the model (--no-cache samples again)"
             )
+        for reward, mean in result["rewards"].items():
+            if mean is None and benchmark.score is None:
+                named = ready.rewards[reward].spec.named
+                console.once(f"warning: {named} gave None for every sample of {benchmark.name}")
         for warning in registry.notify("tina_evaluated", run=run, result=result):
             console.say(warning)
 
@@ -208,8 +212,13 @@ def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, co
     user = template_text(registry.catalogue, benchmark.prompt)
     wanted = benchmark.system if config.eval.system is None else config.eval.system
     system = template_text(registry.catalogue, wanted)
-    turns = benchmark.conversation or (lambda p: messages(p.problem, system, user))
-    prompts = [tokenizer.render(turns(p)) for p in loaded.problems]
+    turns = [
+        messages(p.problem, system, user)
+        if benchmark.conversation is None
+        else checked.conversation(benchmark, benchmark.conversation, p)
+        for p in loaded.problems
+    ]
+    prompts = [tokenizer.render(t) for t in turns]
     return Task(benchmark, loaded.problems, prompts, loaded.origin, loaded.revision, loaded.fingerprint)
 
 

@@ -116,11 +116,12 @@ def train_in_this_process(
 ) -> None:
     """The training of a plan, from a checkpoint where there is one; of several processes, this one's part."""
     from tina_harness.grading import Grader
+    from tina_harness.scoring import build_rewards
     from tina_harness.training import Training, train
-    from tina_harness.training.rewards import Scorer, build_rewards
+    from tina_harness.training.rewards import Scorer
 
     console.status("loading torch and the model ...")
-    rewards = build_rewards(plan.config, registry)
+    rewards = build_rewards(plan.config, registry, console.once)
     tokenizer = ChatTokenizer(plan.folder)
     opens_think = tokenizer.render(messages("x")).rstrip().endswith("<think>")
     clocked = Clock(run, plan, console, checkpoint)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tina_harness import runs
+from tina_harness import checked, runs
 from tina_harness.config import Layers, Resolved, RunConfig
 from tina_harness.data import ChatTokenizer, Loaded, SetAside, cache, load_problems, messages
 from tina_harness.data.hub import model_folder
@@ -362,7 +362,8 @@ def locate(model: Model, registry: Registry) -> tuple[Path, str]:
     Raises RunError where it is a checkpoint of a run and damaged.
     """
     if model.path is not None:
-        folder = model.path()
+        with checked.calling(model, "path"):
+            folder = Path(model.path())
         check_seal(folder)
         return folder, "local"
     revision = str(registry.catalogue.get("revisions", {}).get(model.repo, ""))

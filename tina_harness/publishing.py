@@ -13,7 +13,7 @@ from typing import Any
 from tina_harness import __version__
 from tina_harness.errors import TinaError
 from tina_harness.registry import Registry
-from tina_harness.reporting.tables import cell, score_rows
+from tina_harness.reporting.tables import cell, numbered, score_cells, score_rows
 from tina_harness.runs import Run, write_json
 from tina_harness.specs import Benchmark, Model
 
@@ -111,6 +111,7 @@ def _card(
     manifest = run.manifest()
     config, data = manifest["config"], manifest["dataset"]
     whole, dataset = config.get("full", False), without_paths(data["name"])
+    numbers = numbered(results)
     scores = [
         EvalResult(
             task_type="text-generation",
@@ -119,8 +120,8 @@ def _card(
             dataset_revision=r["revision"] or None,
             metric_type=r.get("metric", "pass@1"),
             metric_name=f"{r.get('metric', 'pass@1')}, mean of {r['samples']} samples a problem",
-            metric_value=round(100 * r["pass@1"], 2),
-            metric_args={"ci95": [round(100 * e, 2) for e in r["ci95"] or []], **r["sampling"]},
+            metric_value=(cells := score_cells(r, numbers))["pass@1"],
+            metric_args={"ci95": cells["ci95"] or [], "unit": cells["unit"], **r["sampling"]},
         )
         for r in results
         if r["checkpoint"] != "base" and r["pass@1"] is not None
@@ -160,7 +161,7 @@ def _card(
         f"# {repo.rpartition('/')[2]}",
         f"{base.name}, trained with reinforcement learning ({config['algo']}) on {dataset} "
         f"by tina-harness {__version__}" + (", all parameters." if whole else ", as a LoRA adapter."),
-        "## Results\n\nPercent; 95% intervals by bootstrap over problems.",
+        "## Results\n\nPercent, except where the unit is number; 95% intervals by bootstrap over problems.",
         _markdown(rows) if rows else "Not evaluated.",
         "## Recipe",
         _markdown([{"setting": k, "value": v} for k, v in recipe.items()]),

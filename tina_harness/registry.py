@@ -113,7 +113,8 @@ class Registry:
 
     def failures(self) -> list[str]:
         """A line for each plugin and hook that failed more often than was told, since this was last asked."""
-        lines = [f"{who} {more} more times" for who, more in self._failures.items() if more]
+        failures = self._failures.items()
+        lines = [f"{who} {more} more time{'s' if more > 1 else ''}" for who, more in failures if more]
         self._failures = Counter(dict.fromkeys(self._failures, 0))
         return lines
 

@@ -86,6 +86,11 @@ class Frozen:
             return
         raise TypeError(f"the field '{name}' of {cls.__name__} has to be {word}, not {value!r:.80}")
 
+    def gives(self, name: str) -> bool:
+        """Whether a field was given, here or by a subclass, and not left at the default of this module."""
+        owner = next((c for c in type(self).__mro__ if name in vars(c)), Frozen)
+        return name in vars(self) or owner.__module__ != __name__
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{self!r} is frozen")
 
@@ -210,9 +215,12 @@ class Graded(Protocol):
 class RewardContext(NamedTuple):
     """What a reward may look at besides the texts.
 
-    grade: (completions, golds) -> verdicts, each pair graded once however many rewards ask.
+    grade: (completions, golds) -> a verdict for each pair, which need not be those of the rows; each is
+        graded once however many rewards ask. A benchmark with a score of its own has no verdicts: there
+        `correct` is None for every pair.
     tokens: length of each completion in tokens. prompts: the rendered prompts.
     max_completion_tokens: the length at which completions are cut. step: optimizer step.
+    problem_ids: of each completion the id of its problem.
     """
 
     grade: Callable[[Sequence[str], Sequence[str]], Sequence[Graded]]
@@ -220,6 +228,7 @@ class RewardContext(NamedTuple):
     prompts: Sequence[str] = ()
     max_completion_tokens: int = 0
     step: int = 0
+    problem_ids: Sequence[str] = ()
 
 
 class RewardFunction(Protocol):
@@ -234,7 +243,8 @@ class Reward(Spec):
     """A reward function.
 
     build: keyword parameters (see `defaults`) -> RewardFunction.
-    low, high: the range its values keep to.
+    low, high: the range its values keep to with the defaults; a value beyond one that is given stops a
+        training, with a checkpoint. bounds: keyword parameters -> (low, high), where they move the range.
     """
 
     kind: ClassVar[str] = "reward"
@@ -242,6 +252,7 @@ class Reward(Spec):
     defaults: Mapping[str, Any] = MappingProxyType({})
     low: float = 0.0
     high: float = 1.0
+    bounds: Callable[..., tuple[float, float]] | None = None
 
 
 class Algorithm(Spec):

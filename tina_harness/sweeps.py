@@ -21,6 +21,7 @@ from typing import Any
 from tina_harness import runs
 from tina_harness.config import known_keys
 from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.reporting.tables import numbered, score_cells
 
 
 @dataclass(frozen=True)
@@ -128,24 +129,21 @@ def _carry_out(point: Point, run: runs.Run | None, words: Sequence[str]) -> str:
 
 
 def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each point and benchmark: the last checkpoint's Pass@1 with its interval, in percent."""
+    """A row for each point and benchmark: the last checkpoint's score with its interval and their unit."""
     rows = []
-    for point, record in zip(todo, records, strict=True):
-        run = point.run()
-        results = [r for r in run.results() if r["checkpoint"] != "base"] if run else []
+    there = [(point.run(), record) for point, record in zip(todo, records, strict=True)]
+    of = [[r for r in run.results() if r["checkpoint"] != "base"] if run else [] for run, _ in there]
+    numbers = numbered(r for results in of for r in results)
+    for (run, record), results in zip(there, of, strict=True):
         usd = run.usd(sum(run.seconds().values())) if run else None
         run_cells = {"usd": None if usd is None else round(usd, 5), "run": run.id if run else None}
         for r in results:
-            ci95 = [_percent(e) for e in r["ci95"]] if r["ci95"] else None
-            scores = {"benchmark": r["benchmark"], "pass@1": _percent(r["pass@1"]), "ci95": ci95}
-            rows.append({**record, **scores, **run_cells})
+            cells = {"benchmark": r["benchmark"], **score_cells(r, numbers)}
+            rows.append({**record, **cells, **run_cells})
         if not results:
-            rows.append({**record, "benchmark": None, "pass@1": None, "ci95": None, **run_cells})
+            empty = dict.fromkeys(("benchmark", "pass@1", "ci95", "unit"))
+            rows.append({**record, **empty, **run_cells})
     return rows
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(100 * share, 2)
 
 
 def _text(value: Any) -> str:

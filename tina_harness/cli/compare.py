@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tina_harness.cli.common import Name, RunReference, json_option, print_rows, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
+
+if TYPE_CHECKING:
+    from tina_harness.evaluation.statistics import Comparison
 
 
 @click.command()
@@ -43,23 +47,13 @@ def command(a: str, b: str, bench: tuple[str, ...], runs_dir: str | None, as_jso
     rows: list[dict[str, Any]] = []
     for name in names:
         try:
-            found = compare(first[name], second[name])
+            (a_unit, a_scores), (b_unit, b_scores) = first[name], second[name]
+            found = compare(a_scores, b_scores, share=a_unit == b_unit == "share")
         except ValueError as error:
             raise TinaError(
                 f"{a} and {b} were evaluated on different problems of {name}", str(error)
             ) from error
-        rows.append(
-            {
-                "benchmark": name,
-                "problems": found.problems,
-                "A": 100 * found.a,
-                "B": 100 * found.b,
-                "B - A": 100 * found.difference.mean,
-                "ci95": [100 * found.difference.low, 100 * found.difference.high],
-                "p": found.p_value,
-                "verdict": found.verdict,
-            }
-        )
+        rows.append({"benchmark": name, **_cells(found)})
     if as_json:
         click.echo(tables.as_json(rows))
         return
@@ -69,20 +63,44 @@ def command(a: str, b: str, bench: tuple[str, ...], runs_dir: str | None, as_jso
         click.echo(f"{row['benchmark']}: {row['verdict']}")
 
 
-def _scores(text: str, parent: Path) -> dict[str, dict[str, float]]:
-    """benchmark -> problem id -> mean score of its samples, of one checkpoint of a run."""
+def _cells(found: Comparison) -> dict[str, Any]:
+    """A comparison as a row: in percent, or as the numbers are where the scores are no shares."""
+    factor = 100 if found.share else 1
+    mean, *ends = found.difference
+    return {
+        "problems": found.problems,
+        "A": factor * found.a,
+        "B": factor * found.b,
+        "B - A": factor * mean,
+        "ci95": [factor * end for end in ends if end is not None] or None,
+        "unit": "%" if found.share else "number",
+        "p": found.p_value,
+        "verdict": found.verdict,
+    }
+
+
+def _scores(text: str, parent: Path) -> dict[str, tuple[str, dict[str, float]]]:
+    """benchmark -> (unit, problem id -> mean score of its samples), of one checkpoint of a run."""
     import pyarrow.parquet as pq
 
     from tina_harness.runs import reference
 
     run, (*_, wanted) = reference.evaluated(text, parent)
-    scores: dict[str, dict[str, float]] = {}
-    for benchmark in sorted({r["benchmark"] for r in run.results() if r["checkpoint"] == wanted}):
+    scores: dict[str, tuple[str, dict[str, float]]] = {}
+    for benchmark, result in {r["benchmark"]: r for r in run.results() if r["checkpoint"] == wanted}.items():
         path = run.evaluation(wanted, benchmark) / "samples.parquet"
-        table = pq.read_table(path, columns=["problem_id", "verdict"]).to_pylist()
+        columns = [c for c in ("problem_id", "verdict", "score") if c in pq.read_schema(path).names]
         by_problem: dict[str, list[float]] = {}
-        for row in table:
-            if row["verdict"] not in ("bad_gold", "error"):
-                by_problem.setdefault(row["problem_id"], []).append(float(row["verdict"] == "correct"))
-        scores[benchmark] = {p: sum(v) / len(v) for p, v in by_problem.items()}
+        for row in pq.read_table(path, columns=columns).to_pylist():
+            if (score := _score(row)) is not None:
+                by_problem.setdefault(row["problem_id"], []).append(score)
+        means = {p: sum(v) / len(v) for p, v in by_problem.items()}
+        scores[benchmark] = (result.get("unit", "share"), means)
     return scores
+
+
+def _score(row: Mapping[str, Any]) -> float | None:
+    """A sample's score; runs of before there were scores have verdicts only. None: it is not counted."""
+    if "score" in row:
+        return None if row["score"] is None else float(row["score"])
+    return None if row["verdict"] in ("bad_gold", "error") else float(row["verdict"] == "correct")

@@ -22,13 +22,17 @@ def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None
       tina leaderboard --bench aime24
     """
     from tina_harness import runs
-    from tina_harness.reporting.tables import score_rows
+    from tina_harness.reporting.tables import numbered, score_rows
 
     rows: list[dict[str, Any]] = []
-    for run in runs.all_runs(runs_root(runs_dir)):
-        results = [r for r in run.results(_left_out) if not bench or r["benchmark"] in bench]
+    there = [
+        (run, [r for r in run.results(_left_out) if not bench or r["benchmark"] in bench])
+        for run in runs.all_runs(runs_root(runs_dir))
+    ]
+    numbers = numbered(r for _, results in there for r in results)
+    for run, results in there:
         try:
-            rows += score_rows(results, run.usd)
+            rows += score_rows(results, run.usd, numbers)
         except TinaError as error:
             _left_out(error.message)
     rows.sort(key=lambda row: (row["benchmark"], -(row["pass@1"] or 0.0)))

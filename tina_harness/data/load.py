@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tina_harness import checked
 from tina_harness.data import hub, readers
 from tina_harness.data.golds import contradicting, unusable
 from tina_harness.errors import TinaError
@@ -86,7 +87,7 @@ def load_problems(
     for number, row in enumerate(rows):
         if limit is not None and len(problems) == limit:
             break
-        text, gold = parse_row(spec, row)
+        text, gold = parse_row(spec, row, f"row {number}")
         text, gold = _valid(text), None if gold is None else _valid(gold)
         if not text.strip():
             set_aside.append(SetAside(number, "no problem text", text, gold or ""))
@@ -146,7 +147,7 @@ def write_quarantine(rows: Iterable[SetAside], path: Path) -> None:
 
 def _rows(spec: RowSource, catalogue: Mapping[str, Any], seed: int) -> tuple[Iterable[Row], str, str]:
     if spec.rows is not None:
-        return spec.rows(seed), "generated", ""
+        return checked.rows(spec, spec.rows, seed), "generated", ""
     if spec.files:
         path = Path(spec.files).expanduser()
         return readers.read(path, spec.needed_columns), f"file {path}", ""
@@ -157,10 +158,13 @@ def _rows(spec: RowSource, catalogue: Mapping[str, Any], seed: int) -> tuple[Ite
     return table.rows, table.origin, table.revision
 
 
-def parse_row(spec: RowSource, row: Row) -> tuple[str, str | None]:
-    """(problem, gold) of a row as a spec reads it; the gold is None where there is none."""
+def parse_row(spec: RowSource, row: Row, place: str = "a row") -> tuple[str, str | None]:
+    """(problem, gold) of a row as a spec reads it; the gold is None where there is none.
+
+    place: what the row is called in an error.
+    """
     if spec.parse is not None:
-        return spec.parse(row)
+        return checked.parsed(spec, spec.parse, row, place)
     gold = cell_text(row[spec.answer])
     if gold is not None and spec.answer_after:
         _, found, after = gold.rpartition(spec.answer_after)

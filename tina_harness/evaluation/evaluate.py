@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tina_harness import checked
+from tina_harness.errors import PluginError
 from tina_harness.evaluation.samples import SampleStore
 from tina_harness.evaluation.statistics import bootstrap_mean, majority, pass_at_k
 from tina_harness.grading import Grader, Item, Verdict, rules
 from tina_harness.runs import Run, now, write_json
+from tina_harness.scoring import Verdicts, asked
 from tina_harness.specs import (
     Benchmark,
     Completion,
@@ -124,14 +127,19 @@ def evaluate(
     per_problem = {p: sum(v) / len(v) for p, (v, _) in by_problem.items()}
     several = _of_several(by_problem, samples)
     metric = "pass@1"
+    values = [None if v.correct is None else float(v.correct) for v in verdicts]
+    grade = _grade(task.benchmark, finished, verdicts, grader)
+    measured = _measure(rewards, graded, finished, grade, sampling)
     if task.benchmark.score is not None:
-        scores = _scores(task.benchmark.score, finished)
+        scores = _scores(task.benchmark, finished)
         metric = next(iter(next(iter(scores.values()))))
         per_problem = {p: s[metric] for p, s in scores.items()}
         several = {
             m: sum(s[m] for s in scores.values()) / len(scores) for m in scores[finished[0].problem.id]
         }
+        values = [per_problem[s.problem.id] for s in finished]
         verdicts = [_verdict(metric, per_problem[s.problem.id]) for s in finished]
+    share = all(0 <= value <= 1 for value in per_problem.values())
     result: dict[str, Any] = {
         "run": run.id,
         "checkpoint": subject.checkpoint,
@@ -139,6 +147,7 @@ def evaluate(
         "model": subject.model,
         "benchmark": task.benchmark.name,
         "metric": metric,
+        "unit": "share" if share else "number",
         "key": result_key(task, store, samples, seed),
         "problems": len(task.problems),
         "problems_of": task.benchmark.expected_rows,
@@ -158,12 +167,17 @@ def evaluate(
         "seconds": round(seconds, 3),
         "when": now(),
     }
-    score = bootstrap_mean(list(per_problem.values())) if per_problem else None
+    score = bootstrap_mean(list(per_problem.values()), share=share) if per_problem else None
     result["pass@1"] = score.mean if score else None
-    result["ci95"] = [score.low, score.high] if score else None
+    result["ci95"] = [score.low, score.high] if score and score.low is not None else None
+    result["rewards"] = measured
+    if taken := sorted((result.keys() & several.keys()) - {metric}):
+        raise PluginError(
+            f"{task.benchmark.named}: score gives '{taken[0]}', which is another number in results.json",
+            "give it another name",
+        )
     result |= several
-    result["rewards"] = _measure(rewards, graded, finished, verdicts, sampling.max_new_tokens)
-    _write(run, subject, task.benchmark, result, finished, verdicts)
+    _write(run, subject, task.benchmark, result, finished, verdicts, values)
     return result
 
 
@@ -206,13 +220,7 @@ def _sample(
         def finish(number: int, completion: Completion, seconds: float) -> None:
             problem, index, seed_, prompt = wanted[number]
             sample = Sample(problem, index, seed_, prompt, completion, seconds)
-            item = Item(
-                problem.gold,
-                _as_graded(sample),
-                problem.kind,
-                task.benchmark.answer_policy,
-                problem.problem,
-            )
+            item = _item(sample, task.benchmark)
             done[number] = sample
             if task.benchmark.score is None:
                 verdicts[number] = beside.submit(lambda: grader.grade([item])[0])
@@ -246,14 +254,23 @@ def _as_graded(sample: Sample) -> str:
     return f"<think>{sample.completion.text}" if opened else sample.completion.text
 
 
-def _scores(
-    score: Callable[[Problem, Sequence[str]], Mapping[str, float]], finished: Sequence[Sample]
-) -> dict[str, Mapping[str, float]]:
+def _item(sample: Sample, benchmark: Benchmark) -> Item:
+    """What the grader is asked."""
+    problem = sample.problem
+    return Item(problem.gold, _as_graded(sample), problem.kind, benchmark.answer_policy, problem.problem)
+
+
+def _scores(benchmark: Benchmark, finished: Sequence[Sample]) -> dict[str, dict[str, float]]:
     """Of each problem, what the benchmark's own scoring says."""
     texts: dict[str, list[str]] = {}
     for sample in finished:
         texts.setdefault(sample.problem.id, []).append(_as_graded(sample))
-    return {s.problem.id: score(s.problem, texts[s.problem.id]) for s in finished if s.index == 0}
+    found: dict[str, dict[str, float]] = {}
+    names: dict[str, float] = {}
+    for problem in (s.problem for s in finished if s.index == 0):
+        found[problem.id] = checked.scores(benchmark, problem, texts[problem.id], names)
+        names = names or found[problem.id]
+    return found
 
 
 def _verdict(metric: str, score: float) -> Verdict:
@@ -295,21 +312,33 @@ def _of_several(
     return found
 
 
+def _grade(
+    benchmark: Benchmark, finished: Sequence[Sample], verdicts: Sequence[Verdict], grader: Grader
+) -> Callable[[Sequence[str], Sequence[str]], Sequence[Verdict]]:
+    """`RewardContext.grade` for the samples; no verdict is known where a benchmark has a score of its own."""
+    if benchmark.score is None:
+        return Verdicts(grader, [_item(s, benchmark) for s in finished], verdicts)
+    unknown = Verdict("bad_gold", None, "the benchmark scores completions itself")
+    return lambda completions, golds: [unknown for _ in asked(completions, golds)]
+
+
 def _measure(
     rewards: Mapping[str, RewardFunction],
     texts: Sequence[str],
     finished: Sequence[Sample],
-    verdicts: Sequence[Any],
-    longest: int,
+    grade: Callable[[Sequence[str], Sequence[str]], Sequence[Verdict]],
+    sampling: Sampling,
 ) -> dict[str, float | None]:
-    context = RewardContext(
-        grade=lambda completions, golds: verdicts,
-        tokens=[s.completion.tokens for s in finished],
-        prompts=[s.prompt for s in finished],
-        max_completion_tokens=longest,
-    )
+    """The mean of each reward over the samples that it counts; None where it counts none."""
     means: dict[str, float | None] = {}
     for name, reward in rewards.items():
+        context = RewardContext(
+            grade=grade,
+            tokens=[s.completion.tokens for s in finished],
+            prompts=[s.prompt for s in finished],
+            max_completion_tokens=sampling.max_new_tokens,
+            problem_ids=[s.problem.id for s in finished],
+        )
         values = [v for v in reward(texts, [s.problem.gold for s in finished], context) if v is not None]
         means[name] = sum(values) / len(values) if values else None
     return means
@@ -321,7 +350,8 @@ def _write(
     benchmark: Benchmark,
     result: Mapping[str, Any],
     finished: Sequence[Sample],
-    verdicts: Sequence[Any],
+    verdicts: Sequence[Verdict],
+    values: Sequence[float | None],
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -342,8 +372,9 @@ def _write(
             "answer": v.answer,
             "verdict": v.outcome,
             "rule": v.rule,
+            "score": value,
         }
-        for s, v in zip(finished, verdicts, strict=True)
+        for s, v, value in zip(finished, verdicts, values, strict=True)
     ]
     temporary = folder / "samples.tmp"
     pq.write_table(pa.Table.from_pylist(rows), temporary)

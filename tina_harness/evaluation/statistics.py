@@ -10,14 +10,16 @@ RESAMPLES = 10_000
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its 95% interval."""
+    """A mean and the ends of its 95% interval; None for both where one number tells nothing of them."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
-def bootstrap_mean(per_problem: Sequence[float], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def bootstrap_mean(
+    per_problem: Sequence[float], resamples: int = RESAMPLES, seed: int = 0, share: bool = True
+) -> Interval:
     """Mean over problems with a 95% percentile interval, bootstrap clustered on problems.
 
     per_problem: the mean score of each problem's samples, shape (problems,). Samples of one problem
@@ -25,6 +27,8 @@ def bootstrap_mean(per_problem: Sequence[float], resamples: int = RESAMPLES, see
     Efron and Tibshirani 1993, ch. 13). Where every problem scores 0, or every one 1, resampling shows
     no spread; the exact binomial interval over problems is given then (Clopper and Pearson 1934).
     With one problem the interval is the whole range [0, 1].
+    share: False for scores that are not within [0, 1]: their interval is the percentile one whatever they
+    are, and with one problem there is none.
     """
     import numpy as np
 
@@ -32,8 +36,8 @@ def bootstrap_mean(per_problem: Sequence[float], resamples: int = RESAMPLES, see
     if values.size == 0:
         raise ValueError("no problems to average over")
     if values.size == 1:
-        return Interval(float(values[0]), 0.0, 1.0)
-    if values.min() == values.max() and values[0] in (0.0, 1.0):
+        return Interval(float(values[0]), 0.0, 1.0) if share else Interval(float(values[0]), None, None)
+    if share and values.min() == values.max() and values[0] in (0.0, 1.0):
         unseen = 1 - 0.025 ** (1 / values.size)
         return Interval(0.0, 0.0, unseen) if values[0] == 0 else Interval(1.0, 1 - unseen, 1.0)
     low, high = np.percentile(_resampled(values, resamples, seed), [2.5, 97.5])
@@ -103,7 +107,8 @@ class Comparison(NamedTuple):
     """The paired difference b - a of two mean scores over the same problems.
 
     p_value: two-sided. problems_needed: how many problems like these would tell a difference of this size
-    apart at the 5% level with 80% power; None where the difference is 0.
+    apart at the 5% level with 80% power; None where the difference is 0. share: whether the scores are
+    shares, which are told in percentage points.
     """
 
     a: float
@@ -112,11 +117,13 @@ class Comparison(NamedTuple):
     p_value: float
     problems: int
     problems_needed: int | None
+    share: bool = True
 
     @property
     def verdict(self) -> str:
         """In words."""
-        points = f"{100 * self.difference.mean:+.1f} points"
+        mean = self.difference.mean
+        points = f"{100 * mean:+.1f} points" if self.share else f"{mean:+.4g}"
         if self.p_value < 0.05:
             better = "B is better" if self.difference.mean > 0 else "A is better"
             return f"{better}: {points} on these {self.problems} problems, p = {self.p_value:.3g}"
@@ -127,9 +134,15 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    a: Mapping[str, float], b: Mapping[str, float], resamples: int = RESAMPLES, seed: int = 0
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    share: bool = True,
 ) -> Comparison:
     """Compare two scores problem by problem (problem id -> mean score of its samples).
+
+    share: whether the scores are within [0, 1]; with one problem in common, others have no interval.
 
     Interval: paired bootstrap over the problems both have (Efron and Tibshirani 1993, ch. 16). p-value:
     sign-flip permutation test of the paired differences (Good 2005, ch. 3; exact up to 2^12 flips), with
@@ -149,7 +162,7 @@ def compare(
     differences = second - first
     mean = float(differences.mean())
     if len(shared) == 1:
-        interval = Interval(mean, -1.0, 1.0)
+        interval = Interval(mean, -1.0, 1.0) if share else Interval(mean, None, None)
     else:
         low, high = np.percentile(_resampled(differences, resamples, seed), [2.5, 97.5])
         interval = Interval(mean, float(low), float(high))
@@ -165,4 +178,6 @@ def compare(
     needed = None
     if mean != 0 and len(shared) > 1:
         needed = max(2, round((1.959964 + 0.841621) ** 2 * float(differences.var(ddof=1)) / mean**2))
-    return Comparison(float(first.mean()), float(second.mean()), interval, p_value, len(shared), needed)
+    return Comparison(
+        float(first.mean()), float(second.mean()), interval, p_value, len(shared), needed, share
+    )

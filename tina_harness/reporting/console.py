@@ -23,6 +23,7 @@ class Console:
         self.stream: IO[str] = sys.stderr if to_stderr else sys.stdout
         self._live: Any = None
         self._last_plain = 0.0
+        self._said: set[str] = set()
 
     @property
     def terminal(self) -> bool:
@@ -37,6 +38,12 @@ class Console:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=self.stream, flush=True)
+
+    def once(self, text: str) -> None:
+        """A line, unless it was said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def status(self, text: str, final: bool = False) -> None:
         """Replace the live line; where there is no terminal, print a line at most every two seconds."""

@@ -52,8 +52,10 @@ def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def intervals(rows: Sequence[tuple[str, str, float, Sequence[float]]], target: Path, keys: str) -> None:
-    """Pass@1 in percent with its interval: (point, benchmark, score, [low, high]) rows, as an image file."""
+def intervals(
+    rows: Sequence[tuple[str, str, float, Sequence[float] | None]], target: Path, keys: str
+) -> None:
+    """Scores with their intervals: (point, benchmark, score, [low, high] or None) rows, as an image file."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -67,13 +69,17 @@ def intervals(rows: Sequence[tuple[str, str, float, Sequence[float]]], target: P
         mine = [r for r in rows if r[1] == benchmark]
         shift = (number - (len(benchmarks) - 1) / 2) * 0.08
         scores = [r[2] for r in mine]
-        errors = [[r[2] - r[3][0] for r in mine], [r[3][1] - r[2] for r in mine]]
+        ends = [r[3] or (r[2], r[2]) for r in mine]
+        errors = [
+            [score - low for score, (low, _) in zip(scores, ends, strict=True)],
+            [high - score for score, (_, high) in zip(scores, ends, strict=True)],
+        ]
         axes.errorbar(
             [places[r[0]] + shift for r in mine], scores, errors, fmt="o", capsize=3, label=benchmark
         )
     axes.set_xticks(list(places.values()), list(places))
     axes.set_xlabel(keys)
-    axes.set_ylabel("Pass@1, percent, with 95% interval")
+    axes.set_ylabel("score (Pass@1 in percent), with 95% interval")
     axes.legend(frameon=False)
     temporary = target.with_name(f".{target.name}")
     figure.savefig(temporary, format=target.suffix[1:], dpi=130)

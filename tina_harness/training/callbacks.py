@@ -15,9 +15,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from tina_harness import stopping
 from tina_harness.config import TrainConfig
-from tina_harness.errors import RunError
+from tina_harness.errors import RunError, TinaError
 from tina_harness.runs import CHECKSUMS, Run, damaged, seal
-from tina_harness.training.guards import WINDOW, divergence, hacking
+from tina_harness.training.guards import WINDOW, divergence, hacking, silent
 from tina_harness.training.randomness import random_state, save_random_states
 from tina_harness.training.settings import Training
 from tina_harness.training.transition import transition
@@ -53,6 +53,7 @@ class StepCallback(TrainerCallback):
         self.tokens = 0
         self.history: list[dict[str, Any]] = []
         self.warned = False
+        self.silent: set[str] = set()  # rewards without a value, of which the user was told
         self.seen: int | None = None
         self.saved = self.logged = self.began  # when the newest checkpoint and metrics line were written
         self.saving = 0.0  # seconds that checkpoints took
@@ -89,10 +90,29 @@ class StepCallback(TrainerCallback):
             self.training.stop.changing.release()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """From here on the step is to be finished."""
+        """From here on the step is to be finished, unless a reward failed in it."""
         if self.free:
             self.training.stop.changing.acquire()
             self.free = False
+        fault = self.training.scorer.fault
+        (failed,) = self._together(fault is not None)
+        if failed:
+            self._stop_for(fault)
+
+    def _stop_for(self, fault: TinaError | None) -> None:
+        """Where a reward failed in some process: save the state in which the step began, and end the run."""
+        accelerator = self.trainer.accelerator
+        mine = [None if fault is None else (fault.message, fault.hint)]
+        said = mine if accelerator.num_processes == 1 else gather_object(mine)
+        message, hint = next(s for s in said if s is not None)
+        if self.whole and self.run.leads:
+            self.give_up()
+        accelerator.wait_for_everyone()
+        onward = f"when that is put right, go on with: tina resume {self.run.id}"
+        raise RunError(
+            f"stopped in step {self.trainer.state.global_step + 1}: {message}",
+            "\n  ".join(filter(None, [hint, self._last_good(), onward])),
+        )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop at the recipe's last step, or when the user asked to, with a checkpoint."""
@@ -162,6 +182,10 @@ class StepCallback(TrainerCallback):
             question = f"warning: {hacked}: is a reward being hacked? Examples:"
             self.training.say([question, *self._examples()])
             self.warned = True
+        for name in silent(self.history) - self.silent:
+            named = self.training.scorer.rewards[name].spec.named
+            self.training.say([f"warning: {named} gave None for every completion of {WINDOW} steps"])
+        self.silent |= silent(self.history)
         if hacked:
             line["alarm"] = "hacking"
         if lost:
@@ -200,7 +224,7 @@ class StepCallback(TrainerCallback):
         return [repr(text[:160]) for text in texts[:: max(1, len(texts) // 3)]][:3]
 
     def _last_good(self) -> str:
-        kept = self.run.checkpoints()
+        kept = self.run.whole_checkpoints(lambda damage: self.training.say([damage]))
         if not kept:
             return "no checkpoint was saved before it"
         step = kept[-1][0]

@@ -58,6 +58,18 @@ def hacking(metrics: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
+def silent(metrics: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The rewards that gave no value for any completion of the last WINDOW steps."""
+    if len(metrics) < WINDOW:
+        return set()
+
+    def known(value: Any) -> bool:
+        return value is not None and math.isfinite(value)
+
+    names = {n for m in metrics[-WINDOW:] for n in m if n.startswith("rewards/")}
+    return {n.removeprefix("rewards/") for n in names if not any(known(m.get(n)) for m in metrics[-WINDOW:])}
+
+
 def _mean(metrics: Sequence[Mapping[str, Any]], name: str) -> float:
     values = [float(m[name]) for m in metrics if m.get(name) is not None]
     return sum(values) / len(values) if values else 0.0

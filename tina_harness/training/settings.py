@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tina_harness import checked
 from tina_harness.config import RunConfig
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.runs import Run
+from tina_harness.scoring import weights
 from tina_harness.specs import Algorithm, Engine, Problem
 from tina_harness.stopping import Stop
-from tina_harness.training.rewards import Scorer, weights
+from tina_harness.training.rewards import Scorer
 
 
 @dataclass(frozen=True)
@@ -112,5 +114,10 @@ def arguments(run: Run, training: Training) -> tuple[type, Any]:
         if key not in known:
             hint = did_you_mean(key, known)
             raise TinaError(f"algorithm '{algorithm.name}' sets '{key}', which TRL does not have", hint)
-    trainer_class = algorithm.trainer() if algorithm.trainer else GRPOTrainer
+    trainer_class: Any = GRPOTrainer
+    if algorithm.trainer is not None:
+        with checked.calling(algorithm, "trainer"):
+            trainer_class = algorithm.trainer()
+        if not isinstance(trainer_class, type) or not issubclass(trainer_class, GRPOTrainer):
+            raise checked.wrong(algorithm, "trainer", trainer_class, "a subclass of TRL's GRPOTrainer")
     return trainer_class, GRPOConfig(output_dir=str(run.checkpoints_dir), **wanted)

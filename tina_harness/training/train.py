@@ -43,7 +43,11 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     rows = datasets.Dataset.from_dict(
-        {"prompt": list(training.prompts), "gold": [p.gold for p in training.problems]}
+        {
+            "prompt": list(training.prompts),
+            "gold": [p.gold for p in training.problems],
+            "problem_id": [p.id for p in training.problems],
+        }
     )
     trainer = harnessed(trainer_class)(
         model=model,

@@ -60,6 +60,12 @@ def build(
     return cosine
 
 
+def bounds(**parameters: float) -> tuple[float, float]:
+    """From the smallest to the largest of the four values."""
+    values = [value for name, value in parameters.items() if name != "max_len"]
+    return min(values), max(values)
+
+
 @hookimpl
 def tina_rewards():
     yield Reward(
@@ -69,4 +75,5 @@ def tina_rewards():
         build=build,
         defaults={"max_len": 0, "min_right": 0.5, "max_right": 1.0, "min_wrong": -0.5, "max_wrong": 0.0},
         low=-0.5,
+        bounds=bounds,
     )

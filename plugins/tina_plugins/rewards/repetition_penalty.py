@@ -48,4 +48,5 @@ def tina_rewards():
         defaults={"ngram": 3, "max_penalty": -1.0},
         low=-1.0,
         high=0.0,
+        bounds=lambda ngram, max_penalty: (max_penalty, 0.0),
     )
