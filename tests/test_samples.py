@@ -486,4 +486,4 @@ def test_all_checkpoints_of_a_run_are_evaluated_in_one_load_and_the_best_is_foun
     assert tina("eval", f"{run}@base", *words).returncode == 0
     done = tina("eval", f"{run}@4", *words)
     assert "has no checkpoint '4'" in done.stderr
-    assert "it has steps 3, 6; or all, base, best" in done.stderr
+    assert "it has steps 3, 6; or base, best, transition, all" in done.stderr
