@@ -17,6 +17,7 @@ import pytest
 
 from tina_harness import Completion, Sampling, TinaError, registry
 from tina_harness.data.mirror import digest
+from tina_harness.evaluation.proof import Adapters
 from tina_harness.evaluation.samples import SampleStore, earlier_identity, identity
 from tina_harness.evaluation.sessions import Sessions
 from tina_harness.specs import Engine
@@ -330,7 +331,8 @@ def engine_that_dies(times):
 
 def sessions_of(engine):
     said = []
-    return Sessions(engine, Path(), "float32", 8, 0, said.append, said.append), said
+    adapters = Adapters(Path(), (), (), said.append)
+    return Sessions(engine, Path(), "float32", 8, adapters, said.append, said.append), said
 
 
 def test_an_engine_that_dies_is_started_once_more_and_loses_no_sample():

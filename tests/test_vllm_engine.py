@@ -3,11 +3,12 @@
 import json
 import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tina_harness import Sampling, TinaError
+from tina_harness import Engine, Sampling, TinaError
 
 REPO = "HuggingFaceTB/SmolLM2-135M-Instruct"
 GREEDY = Sampling(0.0, 1.0, 48)
@@ -105,6 +106,32 @@ def test_adapters_are_served_side_by_side_and_leave_the_base_alone(vllm, transfo
     assert sampled(vllm, texts, GREEDY) == base
     assert sum(a == b for a, b in zip(first, base, strict=True)) < 8
     assert sum(a == b for a, b in zip(first, second, strict=True)) < 8
+
+
+@pytest.mark.slow
+def test_its_log_probabilities_prove_adapters_and_show_one_that_is_ignored_or_swapped(
+    real_model, vllm, transformers, adapters
+):
+    from tina_harness.evaluation.proof import Adapters
+
+    ids = transformers.tokenizer(prompts(8), add_special_tokens=False)["input_ids"]
+    some = [row[:16] for row in ids[:2]]
+    for adapter in (None, *adapters):
+        theirs = transformers.logprobs(some, adapter)
+        for one, other in zip(vllm.logprobs(some, adapter), theirs, strict=True):
+            assert one == pytest.approx(other, abs=5e-3)
+    said = []
+    engine = Engine(name="vllm", summary="s", source="x", open=lambda *words: vllm)
+    known = Adapters(Path(real_model), adapters, ids, said.append)
+    known.prepare(engine)
+    known.check(engine, vllm)
+    assert [known.record(a)["said"] for a in adapters] == ["proven", "proven"]
+    other = {adapters[0]: adapters[1], adapters[1]: adapters[0], None: None}
+    wrong = {"ignores the adapter": lambda a: None, "in the place of the adapter": other.get}
+    for message, instead in wrong.items():
+        session = SimpleNamespace(logprobs=lambda rows, a, instead=instead: vllm.logprobs(rows, instead(a)))
+        with pytest.raises(TinaError, match=message):
+            known.check(engine, session)
 
 
 @pytest.mark.slow

@@ -44,13 +44,13 @@ class Prepared:
     """What can be found out, and go wrong, before an engine is loaded.
 
     tasks, new_tokens: by benchmark; new_tokens: how long a completion may be. longest: prompt and
-    completion, in tokens. rank: of the largest adapter.
+    completion, in tokens. adapters: those that will be evaluated.
     """
 
     tasks: Mapping[str, Any]
     new_tokens: Mapping[str, int]
     longest: int
-    rank: int
+    adapters: Any
     rewards: Mapping[str, Any]
 
 
@@ -58,21 +58,22 @@ def prepare_all(
     plan: Plan | Evaluation, subjects: Sequence[Any], registry: Registry, console: Console
 ) -> Prepared:
     """Load the benchmarks, render their prompts, and look at the adapters. Writes nothing."""
-    from tina_harness.evaluation.adapters import check_adapter
+    from tina_harness.evaluation.proof import Adapters
     from tina_harness.scoring import build_rewards
 
     tokenizer = ChatTokenizer(plan.folder)
     tasks = {b.name: _task(b, tokenizer, registry, plan.config) for b in plan.benchmarks}
     new_tokens, longest = _room(plan, tasks, tokenizer, console)
-    adapters = [s.adapter for s in subjects if s.adapter]
-    for adapter in adapters:
-        check_seal(adapter)
-    rank = max([check_adapter(adapter, plan.folder) for adapter in adapters], default=0)
+    paths = [s.adapter for s in subjects if s.adapter]
+    for path in paths:
+        check_seal(path)
+    prompts = [prompt for task in tasks.values() for prompt in task.prompts[:8]]
+    adapters = Adapters(plan.folder, paths, tokenizer.ids(prompts), console.say)
     if plan.engine.check_adapter:
         with checked.calling(plan.engine, "check_adapter"):
-            for adapter in adapters:
-                plan.engine.check_adapter(adapter)
-    return Prepared(tasks, new_tokens, longest, rank, build_rewards(plan.config, registry, console.once))
+            for path in paths:
+                plan.engine.check_adapter(path)
+    return Prepared(tasks, new_tokens, longest, adapters, build_rewards(plan.config, registry, console.once))
 
 
 def evaluate_all(
@@ -96,7 +97,7 @@ def evaluate_all(
     tasks, new_tokens = ready.tasks, ready.new_tokens
     device = plan.hardware.device if plan.hardware.gpu else "cpu"
     sessions = Sessions(
-        engine, plan.folder, plan.dtype, ready.longest, ready.rank, console.status, console.say
+        engine, plan.folder, plan.dtype, ready.longest, ready.adapters, console.status, console.say
     )
 
     def evaluate_one(subject: Any, benchmark: Benchmark) -> None:
@@ -135,6 +136,7 @@ def evaluate_all(
             store,
             grader,
             ready.rewards,
+            proof=ready.adapters.record,
             sampling=sampling,
             samples=samples,
             seed=config.seed,

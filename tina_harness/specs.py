@@ -298,7 +298,10 @@ class Completion(NamedTuple):
 
 
 class EngineSession(Protocol):
-    """A loaded model that samples. One session serves the base model and any number of adapters."""
+    """A loaded model that samples. One session serves the base model and any number of adapters.
+
+    It may have the method of `LogprobsSession`, too.
+    """
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling, adapter: Path | None
@@ -310,6 +313,16 @@ class EngineSession(Protocol):
 
     def close(self) -> None:
         """Free the memory."""
+
+
+class LogprobsSession(EngineSession, Protocol):
+    """A session that can show what it answers with; a session without `logprobs` is said to be unproven."""
+
+    def logprobs(self, sequences: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        """Of each sequence of token ids, the log-probability (nats) of each token after the first.
+
+        That of sequence[k + 1], given sequence[:k + 1], is at [k]; neither temperature nor top_p counts.
+        """
 
 
 class Engine(Spec):

@@ -76,8 +76,12 @@ class ChatTokenizer:
 
     def count(self, prompts: Sequence[str]) -> list[int]:
         """The length of each rendered prompt in tokens."""
+        return [len(ids) for ids in self.ids(prompts)]
+
+    def ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each rendered prompt."""
         encoded = self._tokenizer.encode_batch_fast(list(prompts), add_special_tokens=not self.has_template)
-        return [len(e.ids) for e in encoded]
+        return [e.ids for e in encoded]
 
 
 def _content(token: Any) -> str:

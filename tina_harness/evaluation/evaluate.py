@@ -105,6 +105,7 @@ def evaluate(
     grader: Grader,
     rewards: Mapping[str, RewardFunction],
     *,
+    proof: Callable[[Path | None], Mapping[str, Any] | None],
     sampling: Sampling,
     samples: int,
     seed: int,
@@ -114,7 +115,8 @@ def evaluate(
 
     sampler: (prompts, seeds, sampling, adapter) -> (index, completion) pairs, as they finish; it is not
     called where every sample is in the store. rewards: the run's reward functions, measured on the same
-    samples. Returns the `results.json`.
+    samples. proof: what is known of the sampler's use of an adapter, once it was called. Returns the
+    `results.json`.
     """
     start = time.monotonic()
     finished, verdicts, reused = _sample(
@@ -157,6 +159,7 @@ def evaluate(
         "verdicts": dict(Counter(v.outcome for v in verdicts)),
         "answer_policy": task.benchmark.answer_policy,
         "sampling": sampling._asdict(),
+        "adapter_check": proof(subject.adapter),
         "seed": seed,
         "origin": task.origin,
         "revision": task.revision,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tina_harness import checked
 from tina_harness.errors import PluginError, TinaError
+from tina_harness.evaluation.proof import Adapters
 from tina_harness.specs import Completion, Engine, EngineSession, Sampling
 
 _KEPT = "the finished samples are kept: the same command continues with the others"
@@ -17,8 +18,9 @@ _KEPT = "the finished samples are kept: the same command continues with the othe
 class Sessions:
     """Samples with one load of an engine.
 
-    longest: prompt and completion in tokens. rank: of the largest adapter. status, say: take lines for the
-    user. since: when the engine was loaded (monotonic seconds); 0 before.
+    longest: prompt and completion in tokens. adapters: those that will be asked for; an engine that does not
+    use them is stopped before its first sample. status, say: take lines for the user. since: when the engine
+    was loaded (monotonic seconds); 0 before.
     """
 
     def __init__(
@@ -27,12 +29,12 @@ class Sessions:
         folder: Path,
         dtype: str,
         longest: int,
-        rank: int,
+        adapters: Adapters,
         status: Callable[[str], None],
         say: Callable[[str], None],
     ) -> None:
         self._engine, self._folder, self._dtype = engine, folder, dtype
-        self._longest, self._rank = longest, rank
+        self._longest, self._adapters = longest, adapters
         self._status, self._say = status, say
         self._session: EngineSession | None = None
         self._died = False
@@ -50,9 +52,9 @@ class Sessions:
         """As `EngineSession.generate`. Raises PluginError where the engine gives what is no sample."""
         waiting = set(range(len(prompts)))
         while waiting:
-            session, asked = self._opened(), sorted(waiting)
+            asked = sorted(waiting)
             try:
-                some = session.generate(
+                some = self._opened().generate(
                     [prompts[i] for i in asked], [seeds[i] for i in asked], sampling, adapter
                 )
                 for answer in some:
@@ -74,11 +76,14 @@ class Sessions:
                 )
 
     def _opened(self) -> EngineSession:
-        """The session, loaded where there is none."""
+        """The session; where there is none it is loaded, and has to answer with the adapters."""
         if self._session is None:
             self._status("loading the evaluation engine ...")
+            self._adapters.prepare(self._engine)
+            rank = self._adapters.rank
             with checked.calling(self._engine, "open"):
-                self._session = self._engine.open(self._folder, self._dtype, self._longest, self._rank)
+                self._session = self._engine.open(self._folder, self._dtype, self._longest, rank)
+            self._adapters.check(self._engine, self._session)
             self.since = time.monotonic()
         return self._session
 

@@ -67,6 +67,13 @@ class Session:
             for i, completion in self._batch([ids[i] for i in batch], [seeds[i] for i in batch], sampling):
                 yield batch[i], completion
 
+    def logprobs(self, sequences: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        """See `LogprobsSession.logprobs`."""
+        from tina_harness.evaluation.proof import token_logprobs
+
+        self._use(adapter)
+        return token_logprobs(self.model, sequences)
+
     def close(self) -> None:
         """Free the memory."""
         self._free()

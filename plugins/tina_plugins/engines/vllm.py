@@ -23,6 +23,8 @@ class Session:
         from tina_harness.evaluation.asynchronous import BackgroundLoop
 
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        # torch may have computed in this process, whose threads a fork would leave behind.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         from vllm import AsyncEngineArgs, AsyncLLMEngine
         from vllm.platforms import current_platform
 
@@ -71,13 +73,9 @@ class Session:
     ) -> Iterator[tuple[int, Completion]]:
         """See `EngineSession.generate`. Completions come as the engine finishes them."""
         from vllm import SamplingParams
-        from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind
 
-        lora = None
-        if adapter is not None:
-            number = self.adapters.setdefault(str(adapter), len(self.adapters) + 1)
-            lora = LoRARequest(f"adapter{number}", number, str(adapter))
+        lora = self._lora(adapter)
         tokenizer = self.engine.get_tokenizer()
         special = not tokenizer.chat_template  # a chat template writes its special tokens itself
         ids = [tokenizer(p, add_special_tokens=special)["input_ids"] for p in prompts]
@@ -100,6 +98,42 @@ class Session:
             return Completion(best.text, len(best.token_ids) - stopped, best.finish_reason or "stop")
 
         yield from self.loop.as_finished(ask, len(prompts), AT_ONCE)
+
+    def logprobs(self, sequences: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        """See `LogprobsSession.logprobs`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        lora, call = self._lora(adapter), uuid.uuid4().hex
+        places = [(row, end) for row, ids in enumerate(sequences) for end in range(1, len(ids))]
+
+        async def ask(index: int) -> float:
+            """A request a token: vLLM's log-probabilities of prompts go astray with adapters (0.31 dies)."""
+            row, end = places[index]
+            ids = list(sequences[row])
+            parameters = SamplingParams(
+                temperature=0,
+                max_tokens=1,
+                logprobs=0,
+                allowed_token_ids=[ids[end]],  # the log-probabilities are those from before this choice
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            async for output in self.engine.generate(
+                {"prompt_token_ids": ids[:end]}, parameters, f"{call}-{index}", lora_request=lora
+            ):
+                best = output.outputs[0]
+            return float(best.logprobs[0][ids[end]].logprob)
+
+        found = dict(self.loop.as_finished(ask, len(places), AT_ONCE))
+        return [[found[i] for i, (at, _) in enumerate(places) if at == row] for row in range(len(sequences))]
+
+    def _lora(self, adapter: Path | None):
+        from vllm.lora.request import LoRARequest
+
+        if adapter is None:
+            return None
+        number = self.adapters.setdefault(str(adapter), len(self.adapters) + 1)
+        return LoRARequest(f"adapter{number}", number, str(adapter))
 
     def close(self) -> None:
         """Shut the engine down and free the memory."""
