@@ -11,8 +11,8 @@ from tina_harness import Benchmark, Sampling, registry
 from tina_harness.data import load_problems
 from tina_harness.evaluation import bootstrap_mean
 from tina_harness.evaluation.evaluate import sample_seed
-from tina_harness.evaluation.statistics import compare, majority, pass_at_k
 from tina_harness.grading import Grader, Item, extract
+from tina_harness.statistics import compare, majority, pass_at_k
 from tina_plugins.engines import transformers as engine
 from tina_plugins.models.nano import folder
 

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
         Dataset,
         Engine,
         EngineSession,
+        Estimate,
+        Metric,
         Model,
         Problem,
         Reward,
         RewardContext,
         Sampling,
+        Score,
     )
 
 __version__ = "0.1.0"
@@ -33,11 +36,14 @@ __all__ = [
     "Dataset",
     "Engine",
     "EngineSession",
+    "Estimate",
+    "Metric",
     "Model",
     "Problem",
     "Reward",
     "RewardContext",
     "Sampling",
+    "Score",
     "TinaError",
     "hookimpl",
 ]

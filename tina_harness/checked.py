@@ -10,8 +10,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from tina_harness.errors import PluginError, TinaError
-from tina_harness.specs import Benchmark, Completion, Engine, Problem, Row, RowSource, Spec
+from tina_harness.specs import (
+    Benchmark,
+    Completion,
+    Engine,
+    Estimate,
+    Metric,
+    Problem,
+    Row,
+    RowSource,
+    Score,
+    Spec,
+)
 
+OUTCOMES = ("correct", "incorrect", "no_answer", "bad_gold", "timeout", "error")
 STOP_REASONS = ("stop", "length")
 _LARGEST = 3.4e38  # rewards and scores become 32-bit floats
 _END = object()
@@ -147,6 +159,54 @@ def scores(
             raise wrong(spec, f"{what}, '{name}',", value, "a finite number")
         values[name] = score
     return values
+
+
+def scored(spec: Benchmark, problem: Problem, texts: Sequence[str]) -> list[Score]:
+    """A benchmark's own scores of a problem's completions, one each."""
+    assert spec.scorer is not None
+    what = f"scorer of problem {problem.id}"
+    with calling(spec, what):
+        found = spec.scorer(problem, texts)
+    values = in_order(spec, what, found, len(texts))
+    return [
+        _score(spec, f"{what}, completion {n} of {len(texts)},", v) for n, v in enumerate(values, start=1)
+    ]
+
+
+def _score(spec: Benchmark, what: str, given: Any) -> Score:
+    if not isinstance(given, Score):
+        raise wrong(spec, what, given, "a Score")
+    value = None if given.value is None else number(given.value)
+    if value is None and given.value is not None:
+        raise wrong(spec, what, given.value, "a finite number as the value, or None for 'not counted'")
+    if given.outcome not in OUTCOMES:
+        raise wrong(spec, what, given.outcome, f"an outcome: {', '.join(OUTCOMES)}")
+    if not isinstance(given.answer, str | None) or not isinstance(given.rule, str):
+        raise wrong(spec, what, given.rule, "texts as answer and rule")
+    return given._replace(value=value)
+
+
+def estimates(metric: Metric, scores: Mapping[str, Sequence[Score]]) -> dict[str, Estimate]:
+    """What a metric makes of the scores of problems, by name."""
+    with calling(metric, "reduce"):
+        found = metric.reduce(scores)
+    if not isinstance(found, Mapping) or not all(isinstance(n, str) and n for n in found):
+        raise wrong(metric, "reduce", found, "estimates by name")
+    return {name: _estimate(metric, f"reduce, '{name}',", given) for name, given in found.items()}
+
+
+def _estimate(metric: Metric, what: str, given: Any) -> Estimate:
+    if not isinstance(given, Estimate):
+        raise wrong(metric, what, given, "an Estimate")
+    ends = [None if v is None else number(v) for v in given[:3]]
+    for value, end in zip(given, ends, strict=False):
+        if end is None and value is not None:
+            raise wrong(metric, what, value, "finite numbers, or None")
+    count = _count(given.n)
+    if count is None or not isinstance(given.unit, str):
+        raise wrong(metric, what, given, "a number of problems and a unit")
+    value, low, high = ends
+    return Estimate(value, low, high, count, given.unit)
 
 
 def identity(engine: Engine) -> str:

@@ -131,6 +131,7 @@ class EvalConfig(_Table):
     max_new_tokens: Positive | None = Field(None, description="longest completion; none: the benchmark's")
     limit: Positive | None = Field(None, description="only the first problems of each benchmark")
     system: str | None = Field(None, description="prompt template as system prompt; none: the benchmark's")
+    metrics: list[str] = Field([], description="metrics besides the benchmark's or those of [defaults]")
     cache: bool = Field(True, description="use samples and results that are here already")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,10 @@ from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
 from tina_harness.runs import Run
 from tina_harness.runs.checkpoints import check_seal
-from tina_harness.specs import Benchmark, Engine, Model, Sampling
+from tina_harness.runs.identity import Identity
+from tina_harness.runs.identity import digest as digest_of
+from tina_harness.runs.records import EngineRecord, Result, subset
+from tina_harness.specs import Benchmark, Engine, Metric, Model, Sampling
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,14 @@ class Evaluation:
 class Prepared:
     """What can be found out, and go wrong, before an engine is loaded.
 
-    tasks, new_tokens: by benchmark; new_tokens: how long a completion may be. longest: prompt and
-    completion, in tokens. adapters: those that will be evaluated.
+    tasks, settings: by benchmark. longest: prompt and completion, in tokens. adapters: those that will be
+    evaluated.
     """
 
     tasks: Mapping[str, Any]
-    new_tokens: Mapping[str, int]
+    settings: Mapping[str, Any]
     longest: int
     adapters: Any
-    rewards: Mapping[str, Any]
 
 
 def prepare_all(
@@ -59,11 +61,9 @@ def prepare_all(
 ) -> Prepared:
     """Load the benchmarks, render their prompts, and look at the adapters. Writes nothing."""
     from tina_harness.evaluation.proof import Adapters
-    from tina_harness.scoring import build_rewards
 
     tokenizer = ChatTokenizer(plan.folder)
     tasks = {b.name: _task(b, tokenizer, registry, plan.config) for b in plan.benchmarks}
-    new_tokens, longest = _room(plan, tasks, tokenizer, console)
     paths = [s.adapter for s in subjects if s.adapter]
     for path in paths:
         check_seal(path)
@@ -73,7 +73,35 @@ def prepare_all(
         with checked.calling(plan.engine, "check_adapter"):
             for path in paths:
                 plan.engine.check_adapter(path)
-    return Prepared(tasks, new_tokens, longest, adapters, build_rewards(plan.config, registry, console.once))
+    settings, longest = _settings(plan, tasks, tokenizer, registry, console)
+    return Prepared(tasks, settings, longest, adapters)
+
+
+def identities(
+    plan: Plan | Evaluation, subjects: Sequence[Any], ready: Prepared
+) -> dict[tuple[Any, str], Identity]:
+    """(subject, benchmark) -> what its result depends on. Weights are hashed, once for a content."""
+    from tina_harness.data.mirror import digest
+    from tina_harness.evaluation.identity import identity_of
+
+    what = {}
+    for subject in subjects:
+        samples = {
+            name: _samples_identity(plan, subject, s.sampling, digest) for name, s in ready.settings.items()
+        }
+        for name, task in ready.tasks.items():
+            what[subject, name] = identity_of(task, ready.settings[name], samples[name])
+    return what
+
+
+def _samples_identity(
+    plan: Plan | Evaluation, subject: Any, sampling: Sampling, digest: Any
+) -> dict[str, Any]:
+    from tina_harness.evaluation.samples import identity
+
+    folder = subject.whole or plan.folder
+    device = plan.hardware.device if plan.hardware.gpu else "cpu"
+    return identity(folder, subject.adapter, plan.engine, plan.dtype, sampling, digest, device)
 
 
 def evaluate_all(
@@ -85,88 +113,149 @@ def evaluate_all(
     prepared: Prepared | None = None,
 ) -> None:
     """Every subject on every benchmark, in one engine load. Results that exist are not computed again."""
-    from tina_harness.data.mirror import digest
-    from tina_harness.evaluation import evaluate
-    from tina_harness.evaluation.evaluate import Progress, result_key
-    from tina_harness.evaluation.samples import SampleStore, earlier_identity, identity
     from tina_harness.evaluation.sessions import Sessions
     from tina_harness.grading import Grader
 
-    config, engine = plan.config, plan.engine
     ready = prepared or prepare_all(plan, subjects, registry, console)
-    tasks, new_tokens = ready.tasks, ready.new_tokens
-    device = plan.hardware.device if plan.hardware.gpu else "cpu"
+    depends = identities(plan, subjects, ready)
     sessions = Sessions(
-        engine, plan.folder, plan.dtype, ready.longest, ready.adapters, console.status, console.say
+        plan.engine, plan.folder, plan.dtype, ready.longest, ready.adapters, console.status, console.say
     )
-
-    def evaluate_one(subject: Any, benchmark: Benchmark) -> None:
-        """Write a subject's results on a benchmark, unless they are there."""
-        folder = subject.whole or plan.folder
-        task, name = tasks[benchmark.name], f"{subject.label} on {benchmark.name}"
-        samples = config.eval.samples or benchmark.samples
-        sampling = Sampling(config.eval.temperature, config.eval.top_p, new_tokens[benchmark.name])
-        known = (folder, subject.adapter, engine, plan.dtype, sampling, digest)
-        what, earlier = identity(*known, device), earlier_identity(*known)
-        store = SampleStore(run.path.parent / ".samples", what, console.say, earlier, subject.label)
-        if not config.eval.cache:
-            store.forget()
-        results = run.evaluation(subject.checkpoint, benchmark.name) / "results.json"
-        if config.eval.cache and _has_key(results, result_key(task, store, samples, config.seed)):
-            return
-        began = time.monotonic()
-
-        def progress(at: Progress) -> None:
-            run.touch()
-            results.parent.mkdir(parents=True, exist_ok=True)  # from here on there is something to keep
-            spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
-            left = spent / max(1, at.done - at.reused) * (at.total - at.done)
-            score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
-            console.status(
-                f"{name}: {at.done}/{at.total} samples | {at.tokens / spent:.0f} tokens/s | "
-                f"{clock(left)} left{score}",
-                final=at.done == at.total,
-            )
-
-        result = evaluate(
-            run,
-            subject,
-            task,
-            sessions.generate,
-            store,
-            grader,
-            ready.rewards,
-            proof=ready.adapters.record,
-            sampling=sampling,
-            samples=samples,
-            seed=config.seed,
-            progress=progress,
-        )
-        if result["reused"]:
-            total = len(task.problems) * samples
-            console.say(f"{name}: {result['reused']} of {total} samples were here already (--no-cache)")
-        if store.earlier_used:
-            console.say(
-                f"{name}: {store.earlier_used} of them are of an earlier version, which did not record "
-                "device, versions of torch and peft, and some files of the model (--no-cache samples again)"
-            )
-        for reward, mean in result["rewards"].items():
-            if mean is None and benchmark.score is None:
-                named = ready.rewards[reward].spec.named
-                console.once(f"warning: {named} gave None for every sample of {benchmark.name}")
-        for warning in registry.notify("tina_evaluated", run=run, result=result):
-            console.say(warning)
-
     try:
         with Grader() as grader:
             for folder, pairs in _by_model(subjects, plan):
                 sessions.use(folder)
                 for subject, benchmark in pairs:
-                    evaluate_one(subject, benchmark)
+                    what = depends[subject, benchmark.name]
+                    one = _One(run, plan, ready, subject, benchmark, what)
+                    if plan.config.eval.cache and one.known():
+                        console.say(f"{one.name}: evaluated before with the same settings")
+                        continue
+                    result = one.evaluate(sessions, grader, console)
+                    for warning in registry.notify("tina_evaluated", run=run, result=result):
+                        console.say(warning)
     finally:
         sessions.close()
         for line in registry.failures():
             console.say(line)
+
+
+@dataclass(frozen=True)
+class _One:
+    """A subject on a benchmark. identity: what the result depends on."""
+
+    run: Run
+    plan: Plan | Evaluation
+    ready: Prepared
+    subject: Any
+    benchmark: Benchmark
+    identity: Identity
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.subject.label} on {self.benchmark.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its result is written."""
+        return self.run.evaluation(self.subject.checkpoint, self.benchmark.name, self.identity["digest"])
+
+    def known(self) -> bool:
+        """Whether the run has a result of this identity."""
+        results = self.run.results(benchmark=self.benchmark.name, checkpoint=self.subject.checkpoint)
+        return any(r["identity"]["digest"] == self.identity["digest"] for r in results)
+
+    def evaluate(self, sessions: Any, grader: Any, console: Console) -> Result:
+        """Sample what is missing, score, and write the result."""
+        from tina_harness.evaluation.evaluate import Progress, evaluate, write
+
+        plan, subject = self.plan, self.subject
+        task, settings = self.ready.tasks[self.benchmark.name], self.ready.settings[self.benchmark.name]
+        store = self._store(settings, console)
+        before = self.run.results(benchmark=self.benchmark.name, checkpoint=subject.checkpoint)
+        began = time.monotonic()
+
+        def progress(at: Progress) -> None:
+            self.run.touch()
+            self.folder.mkdir(parents=True, exist_ok=True)  # from here on there is something to keep
+            spent = max(time.monotonic() - max(began, sessions.since), 1e-9)
+            left = spent / max(1, at.done - at.reused) * (at.total - at.done)
+            score = "" if at.score is None else f" | Pass@1 so far {100 * at.score:.1f}"
+            console.status(
+                f"{self.name}: {at.done}/{at.total} samples | {at.tokens / spent:.0f} tokens/s | "
+                f"{clock(left)} left{score}",
+                final=at.done == at.total,
+            )
+
+        found = evaluate(subject, task, settings, sessions.generate, store, grader, progress)
+        result = write(
+            self.run,
+            subject,
+            task,
+            self.identity,
+            found,
+            engine_record(plan),
+            usd=plan.hardware.dollars(found.seconds),
+            adapter_check=self.ready.adapters.record(subject.adapter),
+        )
+        self._say(result, before, store.earlier_used, console)
+        return result
+
+    def _store(self, settings: Any, console: Console) -> Any:
+        from tina_harness.data.mirror import digest
+        from tina_harness.evaluation.samples import SampleStore, earlier_identity
+
+        plan, subject = self.plan, self.subject
+        folder = subject.whole or plan.folder
+        what = _samples_identity(plan, subject, settings.sampling, digest)
+        earlier = earlier_identity(
+            folder, subject.adapter, plan.engine, plan.dtype, settings.sampling, digest
+        )
+        store = SampleStore(samples_folder(self.run), what, console.say, earlier, subject.label)
+        if not plan.config.eval.cache:
+            store.forget()
+        return store
+
+    def _say(self, result: Result, before: Sequence[Result], earlier: int, console: Console) -> None:
+        """What of the samples was here, and which rewards say nothing."""
+        total = result["problems"] * result["samples"]
+        if result.get("reused"):
+            console.say(f"{self.name}: {result['reused']} of {total} samples were here already (--no-cache)")
+        if result.get("reused") == total and any(_scored_otherwise(r, result) for r in before):
+            console.say(f"{self.name}: graded again, and nothing sampled; the earlier result is kept")
+        if earlier:
+            console.say(
+                f"{self.name}: {earlier} of them are of an earlier version, which did not record "
+                "device, versions of torch and peft, and some files of the model (--no-cache samples again)"
+            )
+        if self.benchmark.score or self.benchmark.scorer:
+            return
+        for reward, built in self.ready.settings[self.benchmark.name].rewards.items():
+            if result["metrics"][f"rewards/{reward}"]["value"] is None:
+                named = built.spec.named
+                console.once(f"warning: {named} gave None for every sample of {self.benchmark.name}")
+
+
+def _scored_otherwise(one: Result, other: Result) -> bool:
+    return one["identity"]["scorer"] != other["identity"]["scorer"]
+
+
+def samples_folder(run: Run) -> Path:
+    """Where samples are kept: TINA_SAMPLES, which the points of a sweep share, else beside the runs."""
+    return Path(os.environ.get("TINA_SAMPLES") or run.path.parent / ".samples")
+
+
+def engine_record(plan: Plan | Evaluation) -> EngineRecord:
+    """What samples: the engine, its version, dtype and device."""
+    from tina_harness.evaluation.samples import _version
+
+    return EngineRecord(
+        name=plan.engine.name,
+        version=_version(plan.engine.requires) if plan.engine.requires else "",
+        dtype=plan.dtype,
+        device=plan.hardware.device if plan.hardware.gpu else "cpu",
+    )
 
 
 def _by_model(
@@ -178,32 +267,52 @@ def _by_model(
         yield folder, [(s, b) for b in plan.benchmarks for s in mine]
 
 
-def _room(
-    plan: Plan | Evaluation, tasks: Mapping[str, Any], tokenizer: ChatTokenizer, console: Console
-) -> tuple[dict[str, int], int]:
-    """(benchmark -> tokens that a completion may have, the longest sequence), within the model's context."""
+def _settings(
+    plan: Plan | Evaluation,
+    tasks: Mapping[str, Any],
+    tokenizer: ChatTokenizer,
+    registry: Registry,
+    console: Console,
+) -> tuple[dict[str, Any], int]:
+    """(benchmark -> how it is sampled and scored, the longest sequence), within the model's context."""
+    from tina_harness.evaluation.evaluate import Settings
+    from tina_harness.scoring import build_rewards
+
+    wanted = plan.config.eval
     context = context_length(plan.folder) or math.inf
-    prompt_tokens = {name: max(tokenizer.count(task.prompts)) for name, task in tasks.items()}
-    new_tokens = {}
+    rewards = build_rewards(plan.config, registry, console.once)
+    found, longest = {}, 0
     for name, task in tasks.items():
-        wanted = plan.config.eval.max_new_tokens or task.benchmark.max_new_tokens
-        new_tokens[name] = int(min(wanted, context - prompt_tokens[name]))
-        if new_tokens[name] < wanted:
-            console.say(f"{name}: completions are cut at {new_tokens[name]} tokens, what the context leaves")
-        if new_tokens[name] < 1:
+        benchmark, prompt_tokens = task.benchmark, max(tokenizer.count(task.prompts))
+        asked = wanted.max_new_tokens or benchmark.max_new_tokens
+        room = int(min(asked, context - prompt_tokens))
+        if room < 1:
             raise TinaError(
-                f"the longest prompt of {name} has {prompt_tokens[name]} tokens, "
-                f"the model's context {context}",
+                f"the longest prompt of {name} has {prompt_tokens} tokens, the model's context {context}",
                 "evaluate a model with a longer context on it",
             )
-    return new_tokens, max((prompt_tokens[name] + new_tokens[name] for name in tasks), default=0)
+        if room < asked:
+            console.say(f"{name}: completions are cut at {room} tokens, what the context leaves")
+        longest = max(longest, prompt_tokens + room)
+        found[name] = Settings(
+            asked=Sampling(wanted.temperature, wanted.top_p, asked),
+            sampling=Sampling(wanted.temperature, wanted.top_p, room),
+            samples=wanted.samples or benchmark.samples,
+            seed=plan.config.seed,
+            metrics=_metrics(benchmark, wanted.metrics, registry),
+            rewards=rewards,
+        )
+    return found, longest
 
 
-def _has_key(path: Path, key: str) -> bool:
-    """Whether a results.json is there, and of the same samples and grading."""
-    with contextlib.suppress(OSError, ValueError):
-        return bool(json.loads(path.read_text(encoding="utf-8")).get("key") == key)
-    return False
+def _metrics(benchmark: Benchmark, more: Sequence[str], registry: Registry) -> tuple[Metric, ...]:
+    """The benchmark's metrics, or those of [defaults], and those that were asked for."""
+    names = [*(benchmark.metrics or registry.catalogue["defaults"].get("metrics", ())), *more]
+    if not names:
+        raise TinaError(
+            f"no metric is named for {benchmark.name}", 'registry.toml: [defaults] metrics = ["pass@1"]'
+        )
+    return tuple(registry.get(Metric, name) for name in dict.fromkeys(names))
 
 
 def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, config: RunConfig) -> Any:
@@ -220,8 +329,28 @@ def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, co
         else checked.conversation(benchmark, benchmark.conversation, p)
         for p in loaded.problems
     ]
-    prompts = [tokenizer.render(t) for t in turns]
-    return Task(benchmark, loaded.problems, prompts, loaded.origin, loaded.revision, loaded.fingerprint)
+    return Task(
+        benchmark,
+        loaded.problems,
+        [tokenizer.render(t) for t in turns],
+        loaded.origin,
+        loaded.revision,
+        loaded.fingerprint,
+        prompted=_prompted(benchmark, user, wanted, system),
+        subset=subset(len(loaded.problems), benchmark.expected_rows, config.eval.limit),
+    )
+
+
+def _prompted(benchmark: Benchmark, user: str, name: str, system: str) -> dict[str, Any]:
+    """How prompts come about, before they are rendered: templates by name and by a digest of their texts."""
+    if benchmark.conversation is not None:
+        return {"conversation": getattr(benchmark.conversation, "__qualname__", "a function")}
+    return {
+        "template": f"{benchmark.prompt} {digest_of(user)}",
+        "system": f"{name} {digest_of(system)}" if system else "",
+        "chat_template": "the model's",
+        "few_shot": 0,
+    }
 
 
 def evaluate_model(
@@ -234,8 +363,11 @@ def evaluate_model(
     steps: Sequence[int | None],
     adapters: Sequence[Path | None],
     resolved: Resolved,
-) -> Run:
-    """`tina eval`: adapters on a model, or checkpoints of a run (None: the base), in one engine load."""
+) -> tuple[Run | None, list[Result]]:
+    """`tina eval`: adapters on a model, or checkpoints of a run (None: the base), in one engine load.
+
+    Returns the run that holds the results, and all its results; no run where all that is asked for was there.
+    """
     from tina_harness.evaluation import Subject
 
     config = resolved.config
@@ -254,11 +386,12 @@ def evaluate_model(
         subjects = [_checkpoint_of(run, model.name, step) for step in steps]
         with run.locked(), run.timed(phase), libraries_aside(console, run):
             evaluate_all(run, evaluation, subjects, registry, console)
-        return run
-    subjects = [
-        Subject(f"{model.name} + {a.name}" if a else model.name, model.name, a, None) for a in adapters
-    ]
+        return run, run.results()
+    subjects = [Subject(_label(model.name, a, adapters), model.name, a, None) for a in adapters]
     prepared = prepare_all(evaluation, subjects, registry, console)
+    if config.eval.cache and (there := _found(parent, identities(evaluation, subjects, prepared))):
+        console.say("everything was evaluated before with the same settings (--no-cache evaluates again)")
+        return None, there
     manifest = {
         "kind": "evaluation",
         "config": config.model_dump(),
@@ -266,15 +399,30 @@ def evaluate_model(
         "model": {"name": model.name, "repo": model.repo, "origin": origin},
         **environment(registry, hardware),
     }
-    created = runs.create(parent, Path(model.name).name, "eval", manifest)
-    with (
-        created.locked(),
-        _own(created, console),
-        created.timed("evaluation"),
-        libraries_aside(console, created),
-    ):
-        evaluate_all(created, evaluation, subjects, registry, console, prepared)
-    return created
+    made = runs.create(parent, Path(model.name).name, "eval", manifest)
+    with made.locked(), _own(made, console), made.timed("evaluation"), libraries_aside(console, made):
+        evaluate_all(made, evaluation, subjects, registry, console, prepared)
+    return made, made.results()
+
+
+def _label(model: str, adapter: Path | None, adapters: Sequence[Path | None]) -> str:
+    """What a model with an adapter is called: by the adapter's folder, and its parent where two are alike."""
+    if adapter is None:
+        return model
+    same = [a for a in adapters if a is not None and a.name == adapter.name]
+    name = adapter.name if len(same) == 1 else f"{adapter.parent.name}/{adapter.name}"
+    return f"{model} + {name}"
+
+
+def _found(parent: Path, wanted: Mapping[tuple[Any, str], Identity]) -> list[Result]:
+    """The results of these identities, in whatever run; none where one is missing."""
+    found: dict[str, Result] = {}
+    for identity in wanted.values():
+        for path in parent.glob(f"*/evals/*-{identity['digest'][:8]}"):
+            for result in Run(path.parent.parent).results(benchmark=identity["benchmark"]):
+                found.setdefault(result["identity"]["digest"], result)
+    there = [found.get(identity["digest"]) for identity in wanted.values()]
+    return [r for r in there if r is not None] if None not in there else []
 
 
 def _checkpoint_of(run: Run, model: str, step: int | None) -> Any:

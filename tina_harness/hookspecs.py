@@ -2,7 +2,7 @@
 
 A plugin is a module (or object) that an installed distribution names in the entry-point group
 `tina_harness`. Its functions, named as below and marked `@hookimpl`, are called by `tina`. The
-first seven offer things by name; the rest are told what happens in a run. Any argument may be
+first eight offer things by name; the rest are told what happens in a run. Any argument may be
 left out of an implementation. Functions are called in pluggy's order (the plugin that came last comes first,
 `tryfirst` before, `trylast` after); hook wrappers are refused. One that raises costs a warning, not the run.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from tina_harness.discovery import GROUP
-from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Reward
+from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Metric, Model, Reward
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,11 @@ def tina_engines() -> Iterable[Engine]:  # type: ignore[empty-body]
 @hookspec
 def tina_models() -> Iterable[Model]:  # type: ignore[empty-body]
     """Models: `--model NAME`."""
+
+
+@hookspec
+def tina_estimators() -> Iterable[Metric]:  # type: ignore[empty-body]
+    """Metrics: `--metric NAME`. (`tina_metrics` below is told of each step of a training.)"""
 
 
 @hookspec

@@ -20,7 +20,8 @@ from tina_harness.planning import Plan, describe, prepare
 from tina_harness.provenance import manifest_of, resolved_of
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
-from tina_harness.reporting.tables import as_table, score_rows
+from tina_harness.reporting.rows import score_rows, shown
+from tina_harness.reporting.tables import as_table
 from tina_harness.runs import Run
 from tina_harness.runs.ledger import this_process
 from tina_harness.stopping import Stop, stoppable
@@ -192,7 +193,7 @@ def _report(run: Run, plan: Plan, console: Console) -> None:
     seconds = sum(run.seconds().values())
     usd = run.usd(seconds)
     run.update(usd=usd)
-    rows = score_rows(run.results(), run.usd)
+    rows = shown(score_rows(run.results(), run.usd))
     for row in rows:
         del row["run"]
     console.say()

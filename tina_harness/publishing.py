@@ -13,8 +13,11 @@ from typing import Any
 from tina_harness import __version__
 from tina_harness.errors import TinaError
 from tina_harness.registry import Registry
-from tina_harness.reporting.tables import cell, numbered, score_cells, score_rows
+from tina_harness.reporting.rows import score_rows, shown
+from tina_harness.reporting.tables import cell
 from tina_harness.runs import Run, write_json
+from tina_harness.runs.records import Result
+from tina_harness.runs.results import alike
 from tina_harness.specs import Benchmark, Model
 
 # What is needed to continue a training, and not to use its result.
@@ -36,7 +39,8 @@ def write_folder(run: Run, step: int, checkpoint: Path, repo: str, folder: Path,
         write_json(adapter, {**adapter_config, "base_model_name_or_path": base.repo or base.name})
     for path in folder.glob("*.json"):
         write_json(path, without_paths(json.loads(path.read_text(encoding="utf-8"))))
-    results = [r for r in run.results() if r["checkpoint"] in ("base", f"step {step}")]
+    those = [r for r in run.results() if r["checkpoint"] in ("base", f"step {step}")]
+    results = [r for group in alike(those).values() for r in group]
     logs = folder / "run"
     logs.mkdir()
     kept = {k: v for k, v in manifest.items() if k not in ("pid", "process", "platform")}
@@ -101,7 +105,7 @@ def _base(manifest: Mapping[str, Any], registry: Registry) -> Model:
 def _card(
     run: Run,
     step: int,
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[Result],
     repo: str,
     base: Model,
     registry: Registry,
@@ -111,20 +115,20 @@ def _card(
     manifest = run.manifest()
     config, data = manifest["config"], manifest["dataset"]
     whole, dataset = config.get("full", False), without_paths(data["name"])
-    numbers = numbered(results)
+    table = shown(score_rows(results, run.usd))
     scores = [
         EvalResult(
             task_type="text-generation",
             dataset_type=_benchmark_repo(r["benchmark"], registry),
             dataset_name=r["benchmark"],
-            dataset_revision=r["revision"] or None,
-            metric_type=r.get("metric", "pass@1"),
-            metric_name=f"{r.get('metric', 'pass@1')}, mean of {r['samples']} samples a problem",
-            metric_value=(cells := score_cells(r, numbers))["pass@1"],
-            metric_args={"ci95": cells["ci95"] or [], "unit": cells["unit"], **r["sampling"]},
+            dataset_revision=r.get("revision") or None,
+            metric_type=r["primary"],
+            metric_name=f"{r['primary']}, mean of {r['samples']} samples a problem",
+            metric_value=row["score"],
+            metric_args={"ci95": row["ci95"] or [], "unit": row["unit"], **r["identity"]["sampling"]},
         )
-        for r in results
-        if r["checkpoint"] != "base" and r["pass@1"] is not None
+        for r, row in zip(results, table, strict=True)
+        if r["checkpoint"] != "base" and row["score"] is not None
     ]
     front = ModelCardData(
         base_model=base.repo or None,
@@ -151,7 +155,7 @@ def _card(
         "KL coefficient": manifest.get("built", {}).get("beta", config["train"]["beta"]),
         "seed": config["seed"],
     }
-    rows = [{k: v for k, v in row.items() if k != "run"} for row in score_rows(results, run.usd)]
+    rows = [{k: v for k, v in row.items() if k != "run"} for row in table]
     left = ", ".join(f"{n} rows ({why})" for why, n in data["left_out"].items())
     use = f'model = AutoModelForCausalLM.from_pretrained("{repo if whole else base.repo or base.name}")'
     if not whole:

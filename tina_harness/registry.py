@@ -22,10 +22,10 @@ import pluggy
 from tina_harness import hookspecs
 from tina_harness.discovery import GROUP, PluginSource, discover
 from tina_harness.errors import TinaError, did_you_mean
-from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Reward, Spec
+from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Metric, Model, Reward, Spec
 
 KINDS: dict[str, type[Spec]] = {
-    cls.kind: cls for cls in (Dataset, Reward, Algorithm, Benchmark, Engine, Model)
+    cls.kind: cls for cls in (Dataset, Reward, Algorithm, Benchmark, Engine, Model, Metric)
 }
 S = TypeVar("S", bound=Spec)
 
@@ -211,7 +211,8 @@ def _checked(hook: str, wanted: type[Spec], spec: Any) -> Spec:
     for name in ("name", "summary", "source"):
         if not isinstance(value := getattr(spec, name), str):
             raise _Misuse(f"the {name} of a {wanted.__name__} has to be text, not {value!r:.80}")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", spec.name):
+    at = "@" if wanted is Metric else ""  # as in pass@1; elsewhere an @ comes before a checkpoint
+    if not re.fullmatch(rf"[a-z0-9][a-z0-9._{at}-]*", spec.name):
         raise _Misuse(
             f"the {wanted.kind} {spec.name!r} has no name that can be typed: "
             "lower case letters, digits, dashes and dots, such as 'my-name'"
@@ -219,7 +220,10 @@ def _checked(hook: str, wanted: type[Spec], spec: Any) -> Spec:
     return spec
 
 
-_OFFERS: dict[str, type[Spec]] = {f"tina_{kind}s": cls for kind, cls in KINDS.items()}
+# `tina_metrics` is told of each step of a training, so that metrics have a hook of another name.
+_OFFERS: dict[str, type[Spec]] = {
+    "tina_estimators" if cls is Metric else f"tina_{kind}s": cls for kind, cls in KINDS.items()
+}
 
 
 def _settle(registry: Registry) -> None:

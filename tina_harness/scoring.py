@@ -14,7 +14,16 @@ from tina_harness.config import RunConfig
 from tina_harness.errors import PluginError, TinaError
 from tina_harness.grading import Grader, Item, Verdict
 from tina_harness.registry import Registry
-from tina_harness.specs import Reward, RewardContext, RewardFunction
+from tina_harness.specs import (
+    Benchmark,
+    Estimate,
+    Problem,
+    Reward,
+    RewardContext,
+    RewardFunction,
+    Score,
+)
+from tina_harness.statistics import estimate, unit_of
 
 
 class Verdicts:
@@ -50,6 +59,47 @@ def asked(completions: Sequence[str], golds: Sequence[str]) -> list[tuple[str, s
     if odd := [value for value in (*texts, *wanted) if not isinstance(value, str)]:
         raise TypeError(f"grade was given {checked.shown(odd[0])}: completions and golds are texts")
     return list(zip(texts, wanted, strict=True))
+
+
+def item_of(problem: Problem, completion: str, policy: str) -> Item:
+    """What the grader is asked about a completion of a problem."""
+    return Item(problem.gold, completion, problem.kind, policy, problem.problem)
+
+
+def as_score(verdict: Verdict) -> Score:
+    """A verdict of the grader as what the sample is worth: 1, 0, or not counted."""
+    value = None if verdict.correct is None else float(verdict.correct)
+    return Score(value, verdict.outcome, verdict.answer, verdict.rule)
+
+
+class Scorer:
+    """A benchmark's own scoring: (problem, completions) -> a score for each completion.
+
+    `Benchmark.score`, which scores a problem as a whole and by several names, is forwarded: each sample gets
+    the problem's first score. estimates: of those names, once all problems were scored.
+    """
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self._benchmark = benchmark
+        self._named: dict[str, dict[str, float]] = {}  # problem id -> its scores by name
+
+    def __call__(self, problem: Problem, completions: Sequence[str]) -> list[Score]:
+        if self._benchmark.scorer is not None:
+            return checked.scored(self._benchmark, problem, completions)
+        names = next(iter(self._named.values()), {})
+        found = self._named[problem.id] = checked.scores(self._benchmark, problem, completions, names)
+        name, value = next(iter(found.items()))
+        outcome = "correct" if value >= 1 else "incorrect"
+        return [Score(value, outcome, None, f"{name} {value:g}")] * len(completions)
+
+    def estimates(self) -> dict[str, Estimate]:
+        """The mean over problems of each named score; none where samples are scored one by one."""
+        names = next(iter(self._named.values()), {})
+        found = {}
+        for name in names:
+            values = {problem: [scores[name]] for problem, scores in self._named.items()}
+            found[name] = estimate([v for (v,) in values.values()], unit_of(values))
+        return found
 
 
 @dataclass(frozen=True)

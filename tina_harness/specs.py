@@ -179,8 +179,11 @@ class Benchmark(RowSource):
         --help` lists the others.
     answer_policy: what counts as the answer of a completion, a name in `grading.POLICIES`.
     conversation: the turns that a model is given for a problem, in place of `prompt` and `system`.
-    score: for what is not an answer to grade: (problem, its completions) -> scores by name, the first of
-        which is reported, in place of Pass@1 by the grader.
+    scorer: for what is not an answer to grade: (problem, its completions) -> a score for each of them.
+    score: the same for one problem as a whole: (problem, its completions) -> scores by name, of which the
+        first is reported. Each becomes a metric.
+    metrics: names of the metrics that are computed; none: those of [defaults] in registry.toml. The first
+        estimate of the first one is reported.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -191,7 +194,47 @@ class Benchmark(RowSource):
     answer_kind: str = "math"
     answer_policy: str = "tina"
     conversation: Callable[[Problem], Sequence[dict[str, str]]] | None = None
+    scorer: Callable[[Problem, Sequence[str]], Sequence[Score]] | None = None
     score: Callable[[Problem, Sequence[str]], Mapping[str, float]] | None = None
+    metrics: tuple[str, ...] = ()
+
+
+class Score(NamedTuple):
+    """What one sample is worth.
+
+    value: in [0, 1] where it is a share of right; any number where a benchmark counts otherwise; None: not
+    counted. outcome: "correct", "incorrect", "no_answer", "bad_gold", "timeout" or "error". answer: as it was
+    extracted; rule: what decided.
+    """
+
+    value: float | None
+    outcome: str
+    answer: str | None = None
+    rule: str = ""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95% interval. n: problems behind it. unit: "share" (in [0, 1]), "number", "tokens".
+
+    value is None where nothing could be counted; low and high where one number tells nothing of them.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unit: str = "share"
+
+
+class Metric(Spec):
+    """How the scores of problems become numbers.
+
+    reduce: problem id -> the scores of its samples, to estimates by name ("pass@2", "pass@4"); none where it
+        does not apply.
+    """
+
+    kind: ClassVar[str] = "metric"
+    reduce: Callable[[Mapping[str, Sequence[Score]]], Mapping[str, Estimate]]
 
 
 class Problem(NamedTuple):

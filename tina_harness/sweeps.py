@@ -21,7 +21,9 @@ from typing import Any
 from tina_harness import runs
 from tina_harness.config import known_keys
 from tina_harness.errors import TinaError, did_you_mean
-from tina_harness.reporting.tables import numbered, score_cells
+from tina_harness.reporting.rows import score_rows
+from tina_harness.runs.records import Result
+from tina_harness.runs.results import alike
 
 
 @dataclass(frozen=True)
@@ -131,19 +133,29 @@ def _carry_out(point: Point, run: runs.Run | None, words: Sequence[str]) -> str:
 def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row for each point and benchmark: the last checkpoint's score with its interval and their unit."""
     rows = []
-    there = [(point.run(), record) for point, record in zip(todo, records, strict=True)]
-    of = [[r for r in run.results() if r["checkpoint"] != "base"] if run else [] for run, _ in there]
-    numbers = numbered(r for results in of for r in results)
-    for (run, record), results in zip(there, of, strict=True):
+    runs_of = [point.run() for point in todo]
+    trained = [r for run in runs_of if run for r in run.results() if r["checkpoint"] != "base"]
+    counted = [r for group in alike(_last(trained)).values() for r in group]
+    for run, record in zip(runs_of, records, strict=True):
+        mine = [r for r in counted if run and r["run"] == run.id]
         usd = run.usd(sum(run.seconds().values())) if run else None
-        run_cells = {"usd": None if usd is None else round(usd, 5), "run": run.id if run else None}
-        for r in results:
-            cells = {"benchmark": r["benchmark"], **score_cells(r, numbers)}
+        run_cells = {"usd": usd, "run": run.id if run else None}
+        for row in score_rows(mine, lambda _: None):
+            cells = {k: row[k] for k in ("benchmark", "metric", "score", "ci95", "unit")}
             rows.append({**record, **cells, **run_cells})
-        if not results:
-            empty = dict.fromkeys(("benchmark", "pass@1", "ci95", "unit"))
+        if not mine:
+            empty = dict.fromkeys(("benchmark", "metric", "score", "ci95", "unit"))
             rows.append({**record, **empty, **run_cells})
     return rows
+
+
+def _last(results: Sequence[Result]) -> list[Result]:
+    """Those of each run's last checkpoint that was evaluated."""
+    last: dict[str, int] = {}
+    for r in results:
+        step = int(r["checkpoint"].rpartition(" ")[2])
+        last[r["run"]] = max(step, last.get(r["run"], 0))
+    return [r for r in results if r["checkpoint"] == f"step {last[r['run']]}"]
 
 
 def _text(value: Any) -> str:

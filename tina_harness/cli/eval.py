@@ -28,6 +28,9 @@ from tina_harness.errors import TinaError
 @click.option("--limit", type=click.IntRange(1), help="The first problems only.")
 @click.option("--engine", type=Name("engine"), help="What samples [by hardware].")
 @click.option("--system", metavar="NAME", help="Prompt template as system prompt [the benchmark's].")
+@click.option(
+    "--metric", "metrics", type=Name("metric"), multiple=True, help="A metric besides. May be repeated."
+)
 @click.option("--seed", type=int, help="Seed of the samples.")
 @click.option("--no-cache", is_flag=True, help="Sample again what is here already.")
 @runs_dir_option
@@ -64,8 +67,8 @@ def command(
     from tina_harness.hardware import detect
     from tina_harness.provenance import resolved_of
     from tina_harness.reporting.console import Console
+    from tina_harness.reporting.rows import score_rows, shown
     from tina_harness.reporting.tables import as_json as to_json
-    from tina_harness.reporting.tables import score_rows
 
     registry = load_registry()
     hardware = detect(registry.catalogue)
@@ -81,14 +84,15 @@ def command(
     else:
         layers.add(resolved_of(run.manifest()).config.model_dump(), run.id)
     for key, value in flags.items():
-        if value is not None:
+        if value not in (None, ()):
+            value = list(value) if isinstance(value, tuple) else value
             layers.set({"engine": "engine", "seed": "seed"}.get(key, f"eval.{key}"), value, f"--{key}")
     layers.set("bench", list(bench), "--bench")
     if no_cache:
         layers.set("eval.cache", False, "--no-cache")
     resolved = layers.resolve()
     name = subject if run is None else run.manifest()["model"]["name"]
-    run = evaluating.evaluate_model(
+    made, results = evaluating.evaluate_model(
         registry,
         parent,
         Console(to_stderr=as_json),
@@ -98,12 +102,12 @@ def command(
         adapters=[None, *adapter] if base or not adapter else list(adapter),
         resolved=resolved,
     )
-    results = [r for r in run.results() if r["benchmark"] in bench]
+    results = [r for r in results if r["benchmark"] in bench]
     if as_json:
         click.echo(to_json(results))
         return
-    print_rows(score_rows(results, run.usd), as_json=False)
-    click.echo(f"\nrun directory: {run.path}")
+    print_rows(shown(score_rows(results, made.usd if made else lambda _: None)), as_json=False)
+    click.echo(f"\nrun directory: {made.path}" if made else "")
 
 
 def _find(subject: str, parent: Any, registry: Any) -> tuple[Any, list[int | None]]:

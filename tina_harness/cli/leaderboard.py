@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from tina_harness.cli.common import Name, json_option, print_rows, runs_dir_option, runs_root
+from tina_harness.cli.common import Name, json_option, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
+
+if TYPE_CHECKING:
+    from tina_harness.runs import Run
 
 
 @click.command()
@@ -17,30 +20,40 @@ from tina_harness.errors import TinaError
 def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None:
     """Rank everything that was evaluated, with 95% intervals, benchmark by benchmark.
 
+    Only results that were obtained in the same way (problems, scorer, prompt, sampling, engine) are ranked
+    together; a line above each table says how.
+
     \b
     Example:
       tina leaderboard --bench aime24
     """
     from tina_harness import runs
-    from tina_harness.reporting.tables import numbered, score_rows
+    from tina_harness.reporting import rows, tables
 
-    rows: list[dict[str, Any]] = []
-    there = [
-        (run, [r for r in run.results(_left_out) if not bench or r["benchmark"] in bench])
-        for run in runs.all_runs(runs_root(runs_dir))
+    there = {run.id: run for run in runs.all_runs(runs_root(runs_dir))}
+    results = [
+        r for run in there.values() for r in run.results(_left_out) if not bench or r["benchmark"] in bench
     ]
-    numbers = numbered(r for _, results in there for r in results)
-    for run, results in there:
-        try:
-            rows += score_rows(results, run.usd, numbers)
-        except TinaError as error:
-            _left_out(error.message)
-    rows.sort(key=lambda row: (row["benchmark"], -(row["pass@1"] or 0.0)))
-    if bench and not rows:
+    if bench and not results:
         raise TinaError(
             f"nothing was evaluated on {', '.join(bench)} yet", "'tina eval MODEL --bench NAME' does it"
         )
-    print_rows(rows, as_json)
+    groups = rows.ranked(results, lambda r: _usd(there[r["run"]], r["seconds"]))
+    if as_json:
+        click.echo(tables.as_json([row for _, group in groups for row in group]))
+        return
+    for heading, group in groups:
+        click.echo(f"{heading}\n\n{tables.as_table(rows.shown(group))}\n")
+    if not groups:
+        click.echo(tables.as_table([]))
+
+
+def _usd(run: Run, seconds: float) -> float | None:
+    try:
+        return run.usd(seconds)
+    except TinaError as error:
+        _left_out(error.message)
+        return None
 
 
 def _left_out(reason: str) -> None:

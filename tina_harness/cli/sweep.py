@@ -55,9 +55,11 @@ def command(
         click.echo("interrupted; the same command continues", err=True)
         raise SystemExit(error.args[0] if error.args else 130) from None
     rows = sweeps.table(todo, records)
+    from tina_harness.reporting.rows import shown
+
     plot = _plot(rows, list(values), folder)
     click.echo("", err=as_json)
-    print_rows(rows, as_json)
+    print_rows(rows if as_json else shown(rows), as_json)
     if plot:
         click.echo(f"\nplot: {plot}", err=as_json)
     if any(r["status"] != "finished" for r in records):
@@ -66,13 +68,14 @@ def command(
 
 def _plot(rows: list[dict[str, Any]], keys: list[str], folder: Path) -> Path | None:
     from tina_harness.reporting.plots import intervals
+    from tina_harness.reporting.rows import shown
 
-    scored = [r for r in rows if r["pass@1"] is not None]
+    scored = [r for r in shown(rows) if r["score"] is not None]
     if not scored:
         return None
     target = folder / "sweep.png"
     intervals(
-        [("\n".join(str(r[k]) for k in keys), r["benchmark"], r["pass@1"], r["ci95"]) for r in scored],
+        [("\n".join(str(r[k]) for k in keys), r["benchmark"], r["score"], r["ci95"]) for r in scored],
         target,
         "\n".join(keys),
     )

@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from tina_harness import checked
-from tina_harness.errors import PluginError
 from tina_harness.evaluation.samples import SampleStore
-from tina_harness.evaluation.statistics import bootstrap_mean, majority, pass_at_k
-from tina_harness.grading import Grader, Item, Verdict, rules
-from tina_harness.runs import Run, now, write_json
-from tina_harness.scoring import Verdicts, asked
+from tina_harness.files import write_json
+from tina_harness.grading import Grader, Verdict
+from tina_harness.runs import Run, now
+from tina_harness.runs.identity import Identity
+from tina_harness.runs.records import EngineRecord, EstimateRecord, Result
+from tina_harness.scoring import Scorer, Verdicts, as_score, asked, item_of
 from tina_harness.specs import (
     Benchmark,
     Completion,
+    Estimate,
+    Metric,
     Problem,
     RewardContext,
     RewardFunction,
     Sampling,
+    Score,
 )
+from tina_harness.statistics import estimate
 
 Sampler = Callable[[Sequence[str], Sequence[int], Sampling, "Path | None"], Iterator[tuple[int, Completion]]]
 
@@ -54,7 +59,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark's problems, and the prompt of each as one model sees it (rendered)."""
+    """A benchmark's problems, and the prompt of each as one model sees it (rendered).
+
+    prompted: how the prompts came about, before they were rendered. subset: which of the problems, in words.
+    """
 
     benchmark: Benchmark
     problems: Sequence[Problem]
@@ -62,6 +70,35 @@ class Task:
     origin: str
     revision: str
     fingerprint: str
+    prompted: Mapping[str, Any]
+    subset: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a task is sampled and what is computed.
+
+    asked: the sampling as it was asked for; sampling: with the length that the model's context leaves.
+    samples: a problem. rewards: of the run, measured on the same samples.
+    """
+
+    asked: Sampling
+    sampling: Sampling
+    samples: int
+    seed: int
+    metrics: Sequence[Metric]
+    rewards: Mapping[str, RewardFunction]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A task's samples in order, what each is worth, and the metrics; the first metric is the primary one."""
+
+    samples: Sequence[Sample]
+    scores: Sequence[Score]
+    metrics: Mapping[str, Estimate]
+    reused: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -97,110 +134,88 @@ def sample_seed(seed: int, problem: str, index: int) -> int:
 
 
 def evaluate(
+    subject: Subject,
+    task: Task,
+    settings: Settings,
+    sampler: Sampler,
+    store: SampleStore,
+    grader: Grader,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Evaluated:
+    """Sample, score beside it, and compute the metrics. Writes nothing but the samples in the store.
+
+    sampler: (prompts, seeds, sampling, adapter) -> (index, completion) pairs, as they finish; it is not
+    called where every sample is in the store.
+    """
+    start = time.monotonic()
+    finished, verdicts, reused = _sample(subject, task, settings, sampler, store, grader, progress)
+    seconds = time.monotonic() - start
+    grader.check()
+    scores, own = _scores(task.benchmark, finished, verdicts)
+    by_problem: dict[str, list[Score]] = {}
+    for sample, score in zip(finished, scores, strict=True):
+        by_problem.setdefault(sample.problem.id, []).append(score)
+    metrics = dict(own)
+    if not own:
+        for metric in settings.metrics:
+            metrics |= checked.estimates(metric, by_problem)
+    metrics |= _measured(settings, finished, _grade(task.benchmark, finished, verdicts, grader))
+    metrics["tokens"] = _over_problems(finished, [s.completion.tokens for s in finished], "tokens")
+    cut = [float(s.completion.stop_reason == "length") for s in finished]
+    metrics["truncated"] = _over_problems(finished, cut, "share")
+    return Evaluated(finished, scores, metrics, reused, seconds)
+
+
+def write(
     run: Run,
     subject: Subject,
     task: Task,
-    sampler: Sampler,
-    store: SampleStore,
-    grader: Grader,
-    rewards: Mapping[str, RewardFunction],
-    *,
-    proof: Callable[[Path | None], Mapping[str, Any] | None],
-    sampling: Sampling,
-    samples: int,
-    seed: int,
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Score a subject on a task and write `evals/<checkpoint>-<benchmark>/`.
-
-    sampler: (prompts, seeds, sampling, adapter) -> (index, completion) pairs, as they finish; it is not
-    called where every sample is in the store. rewards: the run's reward functions, measured on the same
-    samples. proof: what is known of the sampler's use of an adapter, once it was called. Returns the
-    `results.json`.
-    """
-    start = time.monotonic()
-    finished, verdicts, reused = _sample(
-        task, subject, sampler, store, grader, sampling, samples, seed, progress
+    identity: Identity,
+    found: Evaluated,
+    engine: EngineRecord,
+    usd: float | None,
+    adapter_check: dict[str, Any] | None,
+) -> Result:
+    """Write `samples.parquet` and `results.json` of an evaluation, and return the latter."""
+    result = Result(
+        schema=2,
+        run=run.id,
+        checkpoint=subject.checkpoint,
+        label=subject.label,
+        model=subject.model,
+        benchmark=task.benchmark.name,
+        identity=identity,
+        primary=next(iter(found.metrics)),
+        metrics={name: _record(e) for name, e in found.metrics.items()},
+        problems=len(task.problems),
+        problems_of=task.benchmark.expected_rows,
+        samples=identity["sampling"]["samples"],
+        counts=dict(Counter(s.outcome for s in found.scores)),
+        reused=found.reused,
+        seed=identity["noted"]["seed"],
+        origin=task.origin,
+        revision=task.revision,
+        tokens=sum(s.completion.tokens for s in found.samples),
+        engine=engine,
+        seconds=round(found.seconds, 3),
+        when=now(),
+        usd=usd,
+        adapter_check=adapter_check,
     )
-    seconds = time.monotonic() - start
-    grader.check()
-    graded = [_as_graded(s) for s in finished]
-    by_problem = _by_problem(finished, verdicts) if verdicts else {}
-    per_problem = {p: sum(v) / len(v) for p, (v, _) in by_problem.items()}
-    several = _of_several(by_problem, samples)
-    metric = "pass@1"
-    values = [None if v.correct is None else float(v.correct) for v in verdicts]
-    grade = _grade(task.benchmark, finished, verdicts, grader)
-    measured = _measure(rewards, graded, finished, grade, sampling)
-    if task.benchmark.score is not None:
-        scores = _scores(task.benchmark, finished)
-        metric = next(iter(next(iter(scores.values()))))
-        per_problem = {p: s[metric] for p, s in scores.items()}
-        several = {
-            m: sum(s[m] for s in scores.values()) / len(scores) for m in scores[finished[0].problem.id]
-        }
-        values = [per_problem[s.problem.id] for s in finished]
-        verdicts = [_verdict(metric, per_problem[s.problem.id]) for s in finished]
-    share = all(0 <= value <= 1 for value in per_problem.values())
-    result: dict[str, Any] = {
-        "run": run.id,
-        "checkpoint": subject.checkpoint,
-        "label": subject.label,
-        "model": subject.model,
-        "benchmark": task.benchmark.name,
-        "metric": metric,
-        "unit": "share" if share else "number",
-        "key": result_key(task, store, samples, seed),
-        "problems": len(task.problems),
-        "problems_of": task.benchmark.expected_rows,
-        "samples": samples,
-        "reused": reused,
-        "not_gradable": sum(v.correct is None for v in verdicts),
-        "verdicts": dict(Counter(v.outcome for v in verdicts)),
-        "answer_policy": task.benchmark.answer_policy,
-        "sampling": sampling._asdict(),
-        "adapter_check": proof(subject.adapter),
-        "seed": seed,
-        "origin": task.origin,
-        "revision": task.revision,
-        "fingerprint": task.fingerprint,
-        "tokens": sum(s.completion.tokens for s in finished),
-        "mean_tokens": sum(s.completion.tokens for s in finished) / len(finished),
-        "truncated": sum(s.completion.stop_reason == "length" for s in finished) / len(finished),
-        "seconds": round(seconds, 3),
-        "when": now(),
-    }
-    score = bootstrap_mean(list(per_problem.values()), share=share) if per_problem else None
-    result["pass@1"] = score.mean if score else None
-    result["ci95"] = [score.low, score.high] if score and score.low is not None else None
-    result["rewards"] = measured
-    if taken := sorted((result.keys() & several.keys()) - {metric}):
-        raise PluginError(
-            f"{task.benchmark.named}: score gives '{taken[0]}', which is another number in results.json",
-            "give it another name",
-        )
-    result |= several
-    _write(run, subject, task.benchmark, result, finished, verdicts, values)
+    path = run.samples_of(result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_samples(path, found)
+    write_json(path.with_name("results.json"), result)
     return result
 
 
-def result_key(task: Task, store: SampleStore, samples: int, seed: int) -> str:
-    """What a result depends on: the samples, the problems and golds, and how they are graded."""
-    benchmark = task.benchmark
-    prompts = hashlib.sha256("\0".join(task.prompts).encode("utf-8", "surrogatepass")).hexdigest()
-    parts = (store.key, task.fingerprint, samples, seed, prompts, benchmark.answer_policy)
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
-
-
 def _sample(
-    task: Task,
     subject: Subject,
+    task: Task,
+    settings: Settings,
     sampler: Sampler,
     store: SampleStore,
     grader: Grader,
-    sampling: Sampling,
-    samples: int,
-    seed: int,
     progress: Callable[[Progress], None],
 ) -> tuple[list[Sample], list[Verdict], int]:
     """The samples in order, their verdicts (graded beside the sampling), and how many were in the store.
@@ -208,10 +223,11 @@ def _sample(
     No verdicts where the benchmark scores its completions itself.
     """
     wanted = [
-        (p, i, sample_seed(seed, p.id, i), prompt)
+        (p, i, sample_seed(settings.seed, p.id, i), prompt)
         for p, prompt in zip(task.problems, task.prompts, strict=True)
-        for i in range(samples)
+        for i in range(settings.samples)
     ]
+    graded = task.benchmark.score is None and task.benchmark.scorer is None
     done: dict[int, Sample] = {}
     verdicts: dict[int, Future[Verdict]] = {}
     start = time.monotonic()
@@ -223,9 +239,9 @@ def _sample(
         def finish(number: int, completion: Completion, seconds: float) -> None:
             problem, index, seed_, prompt = wanted[number]
             sample = Sample(problem, index, seed_, prompt, completion, seconds)
-            item = _item(sample, task.benchmark)
+            item = item_of(problem, _as_graded(sample), task.benchmark.answer_policy)
             done[number] = sample
-            if task.benchmark.score is None:
+            if graded:
                 verdicts[number] = beside.submit(lambda: grader.grade([item])[0])
                 ungraded.append(verdicts[number])
 
@@ -236,7 +252,7 @@ def _sample(
         missing = [n for n in range(len(wanted)) if n not in done]
         if missing:
             texts, seeds = [wanted[n][3] for n in missing], [wanted[n][2] for n in missing]
-            for place, completion in sampler(texts, seeds, sampling, subject.adapter):
+            for place, completion in sampler(texts, seeds, settings.sampling, subject.adapter):
                 number = missing[place]
                 store.add(texts[place], seeds[place], completion)
                 finish(number, completion, round(time.monotonic() - start, 3))
@@ -251,116 +267,79 @@ def _sample(
         return [done[n] for n in numbers], [verdicts[n].result() for n in numbers if n in verdicts], reused
 
 
+def _record(e: Estimate) -> EstimateRecord:
+    return EstimateRecord(value=e.value, low=e.low, high=e.high, n=e.n, unit=e.unit)
+
+
 def _as_graded(sample: Sample) -> str:
     """The completion, with the `<think>` that the chat template may have put into the prompt."""
     opened = sample.prompt.rstrip().endswith("<think>")
     return f"<think>{sample.completion.text}" if opened else sample.completion.text
 
 
-def _item(sample: Sample, benchmark: Benchmark) -> Item:
-    """What the grader is asked."""
-    problem = sample.problem
-    return Item(problem.gold, _as_graded(sample), problem.kind, benchmark.answer_policy, problem.problem)
-
-
-def _scores(benchmark: Benchmark, finished: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """Of each problem, what the benchmark's own scoring says."""
-    texts: dict[str, list[str]] = {}
-    for sample in finished:
-        texts.setdefault(sample.problem.id, []).append(_as_graded(sample))
-    found: dict[str, dict[str, float]] = {}
-    names: dict[str, float] = {}
-    for problem in (s.problem for s in finished if s.index == 0):
-        found[problem.id] = checked.scores(benchmark, problem, texts[problem.id], names)
-        names = names or found[problem.id]
-    return found
-
-
-def _verdict(metric: str, score: float) -> Verdict:
-    """What samples.parquet says of a sample whose problem was scored by the benchmark itself."""
-    return Verdict("correct" if score >= 1 else "incorrect", None, f"{metric} {score:g}")
-
-
-def _by_problem(
-    finished: Sequence[Sample], verdicts: Sequence[Verdict]
-) -> dict[str, tuple[list[float], list[str | None]]]:
-    """Of each problem with gradable samples: their correctness and their answers."""
-    found: dict[str, tuple[list[float], list[str | None]]] = {}
-    for sample, verdict in zip(finished, verdicts, strict=True):
-        if verdict.correct is not None:
-            right, answers = found.setdefault(sample.problem.id, ([], []))
-            right.append(float(verdict.correct))
-            answers.append(verdict.answer)
-    return found
-
-
-def _of_several(
-    by_problem: Mapping[str, tuple[list[float], list[str | None]]], samples: int
-) -> dict[str, float]:
-    """pass@k for k = 2, 4, 8, ... and maj@n, with more than one sample a problem."""
-    found: dict[str, float] = {}
-    if samples < 2 or not by_problem:
-        return found
-    k = 2
-    while k <= min(len(right) for right, _ in by_problem.values()):
-        values = [pass_at_k(len(right), int(sum(right)), k) for right, _ in by_problem.values()]
-        found[f"pass@{k}"] = sum(values) / len(values)
-        k *= 2
-    votes = [
-        majority(answers, [bool(r) for r in right], lambda a, b: rules.compare(a, b).same)
-        for right, answers in by_problem.values()
-    ]
-    counted = [v for v in votes if v is not None]
-    found[f"maj@{samples}"] = sum(counted) / len(counted)
-    return found
+def _scores(
+    benchmark: Benchmark, finished: Sequence[Sample], verdicts: Sequence[Verdict]
+) -> tuple[list[Score], dict[str, Estimate]]:
+    """(what each sample is worth, the estimates of a benchmark that scores problems as a whole)."""
+    if benchmark.score is None and benchmark.scorer is None:
+        return [as_score(v) for v in verdicts], {}
+    places: dict[str, list[int]] = {}
+    for place, sample in enumerate(finished):
+        places.setdefault(sample.problem.id, []).append(place)
+    scorer = Scorer(benchmark)
+    found: dict[int, Score] = {}
+    for mine in places.values():
+        problem = finished[mine[0]].problem
+        found |= zip(mine, scorer(problem, [_as_graded(finished[i]) for i in mine]), strict=True)
+    return [found[place] for place in range(len(finished))], scorer.estimates()
 
 
 def _grade(
     benchmark: Benchmark, finished: Sequence[Sample], verdicts: Sequence[Verdict], grader: Grader
 ) -> Callable[[Sequence[str], Sequence[str]], Sequence[Verdict]]:
     """`RewardContext.grade` for the samples; no verdict is known where a benchmark has a score of its own."""
-    if benchmark.score is None:
-        return Verdicts(grader, [_item(s, benchmark) for s in finished], verdicts)
+    if verdicts:
+        items = [item_of(s.problem, _as_graded(s), benchmark.answer_policy) for s in finished]
+        return Verdicts(grader, items, verdicts)
     unknown = Verdict("bad_gold", None, "the benchmark scores completions itself")
     return lambda completions, golds: [unknown for _ in asked(completions, golds)]
 
 
-def _measure(
-    rewards: Mapping[str, RewardFunction],
-    texts: Sequence[str],
+def _measured(
+    settings: Settings,
     finished: Sequence[Sample],
     grade: Callable[[Sequence[str], Sequence[str]], Sequence[Verdict]],
-    sampling: Sampling,
-) -> dict[str, float | None]:
-    """The mean of each reward over the samples that it counts; None where it counts none."""
-    means: dict[str, float | None] = {}
-    for name, reward in rewards.items():
+) -> dict[str, Estimate]:
+    """Of each reward, as "rewards/NAME", the mean over problems of the samples that it counts."""
+    texts, golds = [_as_graded(s) for s in finished], [s.problem.gold for s in finished]
+    means: dict[str, Estimate] = {}
+    for name, reward in settings.rewards.items():
         context = RewardContext(
             grade=grade,
             tokens=[s.completion.tokens for s in finished],
             prompts=[s.prompt for s in finished],
-            max_completion_tokens=sampling.max_new_tokens,
+            max_completion_tokens=settings.sampling.max_new_tokens,
             problem_ids=[s.problem.id for s in finished],
         )
-        values = [v for v in reward(texts, [s.problem.gold for s in finished], context) if v is not None]
-        means[name] = sum(values) / len(values) if values else None
+        values = reward(texts, golds, context)
+        share = all(0 <= v <= 1 for v in values if v is not None)
+        means[f"rewards/{name}"] = _over_problems(finished, values, "share" if share else "number")
     return means
 
 
-def _write(
-    run: Run,
-    subject: Subject,
-    benchmark: Benchmark,
-    result: Mapping[str, Any],
-    finished: Sequence[Sample],
-    verdicts: Sequence[Verdict],
-    values: Sequence[float | None],
-) -> None:
+def _over_problems(finished: Sequence[Sample], values: Sequence[float | None], unit: str) -> Estimate:
+    """The mean over problems of the mean over a problem's samples; None is not counted."""
+    by_problem: dict[str, list[float]] = {}
+    for sample, value in zip(finished, values, strict=True):
+        if value is not None:
+            by_problem.setdefault(sample.problem.id, []).append(float(value))
+    return estimate([sum(v) / len(v) for v in by_problem.values()], unit)
+
+
+def _write_samples(path: Path, found: Evaluated) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = run.evaluation(subject.checkpoint, benchmark.name)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
             "problem_id": s.problem.id,
@@ -372,14 +351,13 @@ def _write(
             "seconds": s.seconds,
             "seed": s.seed,
             "gold": s.problem.gold,
-            "answer": v.answer,
-            "verdict": v.outcome,
-            "rule": v.rule,
-            "score": value,
+            "answer": score.answer,
+            "verdict": score.outcome,
+            "rule": score.rule,
+            "score": score.value,
         }
-        for s, v, value in zip(finished, verdicts, values, strict=True)
+        for s, score in zip(found.samples, found.scores, strict=True)
     ]
-    temporary = folder / "samples.tmp"
+    temporary = path.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(rows), temporary)
-    temporary.replace(folder / "samples.parquet")
-    write_json(folder / "results.json", result)
+    temporary.replace(path)

@@ -94,6 +94,7 @@ def summary(identity: Identity) -> str:
         f"{sampling['samples']} samples at temperature {sampling['temperature']:g}, "
         f"top_p {sampling['top_p']:g}, up to {sampling['max_new_tokens']} tokens",
         str(identity["engine"] or "engine not recorded"),
-        " ".join(str(v) for v in scorer.values()),
+        "scored by "
+        + ", ".join(f"{v}" if k in ("by", "kind", "policy") else f"{k} {v}" for k, v in scorer.items()),
     ]
     return "; ".join(parts)

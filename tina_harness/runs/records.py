@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar, get_args, get_origin
 
 from tina_harness.errors import RunError
+from tina_harness.runs.identity import Identity, with_digest
+
+R = TypeVar("R")
 
 
 class HardwareRecord(TypedDict, total=False):
@@ -114,10 +117,64 @@ class Manifest(_Started, total=False):
     finished: str
 
 
+class EstimateRecord(TypedDict):
+    """`specs.Estimate` as a result holds it; shares are in [0, 1]."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    unit: str
+
+
+class EngineRecord(TypedDict):
+    """What sampled: the engine, its package's version, the dtype of the weights and the device."""
+
+    name: str
+    version: str
+    dtype: str
+    device: str
+
+
+class _Result(TypedDict):
+    schema: int
+    run: str
+    checkpoint: str
+    label: str
+    model: str
+    benchmark: str
+    identity: Identity
+    primary: str
+    metrics: dict[str, EstimateRecord]
+    problems: int
+    problems_of: int | None
+    samples: int
+    counts: dict[str, int]
+    seconds: float
+
+
+class Result(_Result, total=False):
+    """results.json: one checkpoint on one benchmark.
+
+    primary: the metric that tables show. counts: samples by outcome. reused: samples that were there before.
+    tokens: of all completions. usd: of the sampling, on the hardware that sampled.
+    """
+
+    reused: int
+    seed: int
+    origin: str
+    revision: str
+    tokens: int
+    usd: float | None
+    when: str
+    engine: EngineRecord
+    adapter_check: dict[str, Any] | None
+
+
 _Scores = TypedDict("_Scores", {"pass@1": float | None})
 
 
-class _Result(_Scores):
+class _OldResult(_Scores):
     run: str
     checkpoint: str
     label: str
@@ -132,15 +189,12 @@ class _Result(_Scores):
     seconds: float
 
 
-class Result(_Result, total=False):
-    """results.json: one checkpoint on one benchmark. Shares are in [0, 1]. usd: of the sampling."""
+class OldResult(_OldResult, total=False):
+    """results.json of schema 1 (version 0.1.0)."""
 
     metric: str
-    unit: str
-    key: str
     problems_of: int | None
     reused: int
-    not_gradable: int
     verdicts: dict[str, int]
     answer_policy: str
     sampling: dict[str, float]
@@ -149,20 +203,89 @@ class Result(_Result, total=False):
     revision: str
     fingerprint: str
     tokens: int
-    usd: float | None
     when: str
 
 
-R = TypeVar("R")
+def read_result(path: Path, engine: str | None) -> Result:
+    """A results.json of any schema, as one of today's. engine: what the run's manifest says."""
+    value = _json(path)
+    if isinstance(value, dict) and "schema" in value:
+        return _of_shape(value, Result, path)
+    return _upgraded(_of_shape(value, OldResult, path), engine)
+
+
+def _upgraded(old: OldResult, engine: str | None) -> Result:
+    """Schema 1 as schema 2. What it did not record is None in the identity."""
+    of, count = old.get("problems_of"), old["problems"]
+    metric = old.get("metric", "pass@1")
+    low, high = old["ci95"] if old["ci95"] else (None, None)
+    metrics = {metric: _share(old["pass@1"], count, low, high)}
+    for name, value in old.items():
+        if name.startswith(("pass@", "maj@")) and name not in ("pass@1", metric):
+            metrics[name] = _share(value, count)  # type: ignore[arg-type]
+    metrics |= {f"rewards/{name}": _share(value, count) for name, value in old["rewards"].items()}
+    metrics["tokens"] = EstimateRecord(value=old["mean_tokens"], low=None, high=None, n=count, unit="tokens")
+    metrics["truncated"] = _share(old["truncated"], count)
+    identity = with_digest(
+        {
+            "benchmark": old["benchmark"],
+            "problems": old.get("fingerprint", ""),
+            "subset": subset(count, of),
+            "scorer": {"policy": old.get("answer_policy", "")},
+            "prompt": None,
+            "sampling": {**old.get("sampling", {}), "samples": old["samples"]},
+            "engine": engine,
+            "noted": {"seed": old.get("seed")},
+            "compared": {"model": old["model"], "label": old["label"], "checkpoint": old["checkpoint"]},
+        }
+    )
+    kept = {k: v for k, v in old.items() if k in ("reused", "seed", "origin", "revision", "tokens", "when")}
+    return Result(
+        schema=1,
+        run=old["run"],
+        checkpoint=old["checkpoint"],
+        label=old["label"],
+        model=old["model"],
+        benchmark=old["benchmark"],
+        identity=identity,
+        primary=metric,
+        metrics=metrics,
+        problems=count,
+        problems_of=of,
+        samples=old["samples"],
+        counts=old.get("verdicts", {}),
+        seconds=old["seconds"],
+        **kept,  # type: ignore[typeddict-item]
+    )
+
+
+def _share(
+    value: float | None, n: int, low: float | None = None, high: float | None = None
+) -> EstimateRecord:
+    return EstimateRecord(value=value, low=low, high=high, n=n, unit="share")
+
+
+def subset(problems: int, of: int | None, limit: int | None = None) -> str:
+    """Which problems of a benchmark were evaluated: "all 30", "10 of 200", or "the first 10"."""
+    if of is None and problems == limit:
+        return f"the first {problems}"
+    return f"all {problems}" if of in (None, problems) else f"{problems} of {of}"
 
 
 def read(path: Path, shape: type[R]) -> R:
     """A JSON file as a record. Raises RunError that says what is wrong with the file."""
+    return _of_shape(_json(path), shape, path)
+
+
+def _json(path: Path) -> Any:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RunError(f"{path} cannot be read: {reason}") from error
+
+
+def _of_shape(value: Any, shape: type[R], path: Path) -> R:
     if fault := _fault(value, shape, ""):
         raise RunError(f"{path} cannot be read: {fault}")
     return typing.cast("R", value)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tina_harness.errors import RunError, TinaError, did_you_mean
+from tina_harness.runs.results import alike, value
 from tina_harness.runs.run import MANIFEST, Run
 
 WORDS = ("base", "best", "transition", "all")
@@ -159,12 +160,15 @@ def _at_transition(run: Run, steps: list[int]) -> int:
 
 
 def _best(run: Run) -> int:
-    """The checkpoint with the highest mean Pass@1 over the benchmarks that all evaluated ones share."""
+    """The checkpoint with the highest mean score over the benchmarks that all evaluated ones share.
+
+    Only results count that were obtained in the same way.
+    """
     scores: dict[str, dict[str, float]] = {}
-    for result in run.results():
-        score = result["pass@1"]
-        if result["checkpoint"].startswith("step ") and score is not None:
-            scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = score
+    for results in alike(r for r in run.results() if r["checkpoint"].startswith("step ")).values():
+        for result in results:
+            if (score := value(result)) is not None:
+                scores.setdefault(result["checkpoint"], {})[result["benchmark"]] = score
     shared = set.intersection(*(set(s) for s in scores.values())) if scores else set()
     if not shared:
         raise TinaError(

@@ -23,7 +23,7 @@ from tina_harness.errors import RunError, TinaError
 from tina_harness.files import write_json
 from tina_harness.runs.checkpoints import CHECKSUMS, damaged
 from tina_harness.runs.ledger import is_alive, moment, now, seconds_by_phase, this_process, usd
-from tina_harness.runs.records import Manifest, Result, read
+from tina_harness.runs.records import Manifest, Result, read, read_result
 
 MANIFEST = "manifest.json"
 SIGN_EVERY_S = 5.0
@@ -169,21 +169,45 @@ class Run:
             found.pop()
         return found
 
-    def evaluation(self, checkpoint: str, benchmark: str) -> Path:
-        """The folder under evals/ for "base", "step N" or "adapter NAME", such as "step-000040-aime24"."""
+    def evaluation(self, checkpoint: str, benchmark: str, digest: str = "") -> Path:
+        """The folder under evals/ for "base", "step N" or "adapter NAME": "step-000040-aime24-0f3a81c2".
+
+        digest: of the result's identity; without one, the folder of version 0.1.0.
+        """
         kind, _, which = checkpoint.partition(" ")
         part = f"{kind}-{int(which):06d}" if kind == "step" else checkpoint
-        return self.path / "evals" / re.sub(r"[^\w.-]+", "-", f"{part}-{benchmark}")
+        name = "-".join(filter(None, [part, benchmark, digest[:8]]))
+        return self.path / "evals" / re.sub(r"[^\w.-]+", "-", name)
 
-    def results(self, say: Callable[[str], None] = lambda _: None) -> list[Result]:
-        """Every results.json under evals/, of this folder's run; say is told of those that cannot be read."""
+    def samples_of(self, result: Result) -> Path:
+        """The samples.parquet of a result of this run."""
+        digest = result["identity"]["digest"] if result["schema"] > 1 else ""
+        return self.evaluation(result["checkpoint"], result["benchmark"], digest) / "samples.parquet"
+
+    def results(
+        self,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        benchmark: str | None = None,
+        checkpoint: str | None = None,
+    ) -> list[Result]:
+        """The results under evals/, of one benchmark and checkpoint or all, oldest first.
+
+        say: is told of those that cannot be read.
+        """
         found = []
+        engine: str | None = None
+        with contextlib.suppress(RunError):
+            engine = self.manifest().get("engine")
         for path in sorted(self.path.glob("evals/*/results.json")):
             try:
-                found.append(Result(**{**read(path, Result), "run": self.id}))
+                result = read_result(path, engine)
             except RunError as error:
                 say(error.message)
-        return found
+                continue
+            if benchmark in (None, result["benchmark"]) and checkpoint in (None, result["checkpoint"]):
+                found.append(Result(**{**result, "run": self.id}))  # the folder may have been renamed
+        return sorted(found, key=lambda r: r.get("when", ""))
 
     def status(self) -> str:
         """As in the manifest, but "killed" where it says running and the process has ended.
