@@ -88,6 +88,7 @@ def through_tina(name, completions, tmp_path):
             SampleStore(tmp_path / "samples", "key", print),
             grader,
             {},
+            proof=lambda adapter: None,
             sampling=Sampling(0.6, 0.95, 32),
             samples=2,
             seed=0,

@@ -78,6 +78,7 @@ def evaluated(tmp_path, benchmark, problems, completions, rewards=None):
             SampleStore(tmp_path / "samples", {"key": run.id}, print),
             grader,
             build_rewards(config, known, print),
+            proof=lambda adapter: None,
             sampling=Sampling(0.6, 0.95, 32),
             samples=1,
             seed=0,

@@ -92,10 +92,10 @@ class Sessions:
         reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
         if self._died:
             raise PluginError(
-                f"the engine {self._engine.name} died twice, with {left} samples to go: {reason}", _KEPT
+                f"{self._engine.named} died twice, with {left} samples to go: {reason}", _KEPT
             ) from error
         self._died = True
-        self._say(f"the engine {self._engine.name} died and is started again: {reason}")
+        self._say(f"{self._engine.named} died and is started again: {reason}")
         self.close()
 
     def close(self) -> None:
