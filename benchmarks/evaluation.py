@@ -213,7 +213,7 @@ def resume(model: str, problems: int, longest: int) -> None:
         began = time.perf_counter()
         again = json.loads(tina(*words, "--runs-dir", other))
         rest = time.perf_counter() - began
-        same = whole[0]["pass@1"] == again[0]["pass@1"] and whole[0]["tokens"] == again[0]["tokens"]
+        same = whole[0]["metrics"] == again[0]["metrics"] and whole[0]["tokens"] == again[0]["tokens"]
         print(
             f"\n{problems} problems x 4 samples, at most {longest} tokens\n\n"
             "| | seconds | of the whole |\n|---|---|---|"

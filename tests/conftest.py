@@ -69,3 +69,14 @@ def plugin(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
     return make
+
+
+def score(result, metric=None):
+    """The value of a result's metric, of the one that tables show by default."""
+    return result["metrics"][metric or result["primary"]]["value"]
+
+
+def interval(result):
+    """The ends of the interval of the metric that tables show."""
+    found = result["metrics"][result["primary"]]
+    return found["low"], found["high"]

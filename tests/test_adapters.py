@@ -4,6 +4,7 @@ import json
 import subprocess
 
 import pytest
+from conftest import score
 
 from tina_harness import Engine, Sampling, TinaError, registry
 from tina_harness.evaluation.adapters import check_adapter
@@ -59,9 +60,9 @@ def test_an_adapter_is_evaluated_on_its_model(adapter, tina):
     done = tina(*EVAL, "--adapter", adapter, "--base")
     assert done.returncode == 0, done.stderr
     found, beside = sorted(json.loads(done.stdout), key=lambda r: r["checkpoint"])
-    assert (beside["pass@1"], beside["reused"]) == (base["pass@1"], 10)
+    assert (score(beside), beside["reused"]) == (score(base), 10)
     assert (found["checkpoint"], found["label"]) == ("adapter mine", "tina-nano + mine")
-    assert found["pass@1"] < base["pass@1"]
+    assert score(found) < score(base)
     assert tina("compare", found["run"], base["run"]).returncode == 0
 
 
@@ -104,10 +105,10 @@ def test_two_adapters_with_biases_are_evaluated_beside_the_base(adapter, tina, t
     two = write_adapter(tmp_path / "two", bias="lora_only", targets=("v_proj",))
     done = tina(*EVAL, "--adapter", one, "--adapter", two, "--base")
     assert done.returncode == 0, done.stderr
-    together = {r["checkpoint"]: r["pass@1"] for r in json.loads(done.stdout)}
+    together = {r["checkpoint"]: score(r) for r in json.loads(done.stdout)}
     for words in (("--adapter", one), ("--adapter", two), ()):
         (found,) = json.loads(tina(*EVAL, *words, "--runs-dir", "apart").stdout)
-        assert found["pass@1"] == together[found["checkpoint"]]
+        assert score(found) == together[found["checkpoint"]]
 
 
 def test_vllm_refuses_an_adapter_that_is_more_than_lora_matrices(adapter, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import score
 
 RECORDS = Path(__file__).resolve().parent / "fixtures" / "v1"
 RUN = "20261124-224014-arithmetic-grpo-553a2d"
@@ -38,15 +39,15 @@ def test_it_is_listed_with_its_steps_seconds_and_dollars(tina, old_run):
 def test_it_is_ranked_with_its_scores_and_intervals(tina, old_run):
     best, base = shown(tina("leaderboard", "--json"))
     assert (best["checkpoint"], best["model"]) == ("step 80", "tina-nano + arithmetic/grpo")
-    assert (best["pass@1"], best["ci95"]) == (70.5, [66.75, 74.12])
-    assert (base["checkpoint"], base["pass@1"], base["ci95"]) == ("base", 37.88, [34.12, 41.5])
-    assert (best["format"], base["format"]) == (95.88, 46.38)
+    assert (best["score"], best["ci95"]) == (0.705, [0.6675, 0.74125])
+    assert (base["checkpoint"], base["score"], base["ci95"]) == ("base", 0.37875, [0.34125, 0.415])
+    assert (best["format"], base["format"]) == (0.95875, 0.46375)
 
 
 def test_its_checkpoints_are_compared(tina, old_run):
     (row,) = shown(tina("compare", f"{RUN}@base", RUN, "--json"))
     assert (row["benchmark"], row["problems"]) == ("arithmetic-heldout", 200)
-    assert (row["A"], row["B"]) == pytest.approx((37.875, 70.5))
+    assert (row["A"], row["B"]) == pytest.approx((0.37875, 0.705))
     assert row["verdict"].startswith("B is better: +32.6 points")
 
 
@@ -79,16 +80,20 @@ def test_it_is_published_with_its_numbers(tina, old_run):
     assert "| 70.5 " in card
     assert "[66.75, 74.12]" in card
     kept = json.loads((old_run / "publish" / "run" / "results.json").read_text(encoding="utf-8"))
-    assert {r["checkpoint"]: r["pass@1"] for r in kept} == {"base": 0.37875, "step 80": 0.705}
+    assert {r["checkpoint"]: score(r) for r in kept} == {"base": 0.37875, "step 80": 0.705}
 
 
 @pytest.mark.slow
 def test_its_checkpoint_is_evaluated_again_and_merged(tina, old_run):
     words = ("--bench", "arithmetic-heldout", "--limit", "5", "--samples", "2", "--json")
     results = shown(tina("eval", RUN, *words))
-    again = next(r for r in results if r["problems"] == 5)
-    assert again["checkpoint"] == "step 80"
-    assert again["pass@1"] is not None
+    assert [(r["schema"], r["checkpoint"], r["problems"]) for r in results] == [
+        (1, "base", 200),
+        (1, "step 80", 200),
+        (2, "step 80", 5),
+    ]
+    assert [score(r) for r in results[:2]] == [0.37875, 0.705]
+    assert score(results[2]) is not None
     done = tina("merge", RUN, "merged")
     assert done.returncode == 0, done.stderr
     assert Path("merged/model.safetensors").exists()

@@ -131,7 +131,7 @@ def test_a_benchmark_is_evaluated_through_a_server_and_the_key_is_nowhere(server
     done = tina(*words, "--engine", "openai", "--json")
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)
-    assert result["verdicts"] == {"no_answer": 10}
+    assert result["counts"] == {"no_answer": 10}
     assert len(server.asked) == 10
     assert tina(*words, "--engine", "openai", "--json").returncode == 0
     assert len(server.asked) == 10

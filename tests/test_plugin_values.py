@@ -3,20 +3,21 @@
 import json
 import math
 from pathlib import Path
+from random import random
 
-import pyarrow.parquet as pq
 import pytest
+from conftest import score
 
-from tina_harness import Benchmark, Completion, Dataset, Reward, Sampling, TinaError, registry
+from tina_harness import Benchmark, Completion, Dataset, Metric, Reward, Sampling, TinaError, registry
 from tina_harness.config import RunConfig
 from tina_harness.data import load_problems
 from tina_harness.data.load import Problem
 from tina_harness.evaluation import Subject, Task, bootstrap_mean, evaluate
+from tina_harness.evaluation.evaluate import Settings
 from tina_harness.evaluation.samples import SampleStore
-from tina_harness.evaluation.statistics import compare
 from tina_harness.grading import Grader
-from tina_harness.runs import create
 from tina_harness.scoring import build_rewards
+from tina_harness.statistics import compare
 
 
 def raises(*_):
@@ -62,28 +63,23 @@ def test_rows_that_cannot_be_had_or_read_are_named(fields, said):
 
 
 def evaluated(tmp_path, benchmark, problems, completions, rewards=None):
-    """`evaluate` of completions (one a problem), and the rows of its samples.parquet."""
+    """The metrics and scores of completions (one a problem)."""
     known = registry.load()
     for spec in rewards or ():
         known.entries["reward"][spec.name] = [registry.Entry(spec, None)]
     table = {spec.name: {} for spec in rewards or ()}
     config = RunConfig.model_validate({"dataset": "d", "algo": "a", "rewards": table})
-    run = create(tmp_path, "x", "eval", {"kind": "evaluation"})
+    sampling, built = Sampling(0.6, 0.95, 32), build_rewards(config, known, print)
     with Grader(1) as grader:
-        result = evaluate(
-            run,
+        found = evaluate(
             Subject("m", "m", None, None),
-            Task(benchmark, problems, [p.problem for p in problems], "", "", ""),
+            Task(benchmark, problems, [p.problem for p in problems], "", "", "", {}, "all"),
+            Settings(sampling, sampling, 1, 0, [known.get(Metric, "pass@1")], built),
             lambda prompts, *_: ((n, Completion(completions[p], 1, "stop")) for n, p in enumerate(prompts)),
-            SampleStore(tmp_path / "samples", {"key": run.id}, print),
+            SampleStore(tmp_path / "samples", {"key": random()}, print),
             grader,
-            build_rewards(config, known, print),
-            proof=lambda adapter: None,
-            sampling=Sampling(0.6, 0.95, 32),
-            samples=1,
-            seed=0,
         )
-    return result, pq.read_table(run.evaluation("base", "odd") / "samples.parquet").to_pylist()
+    return found.metrics, found.scores
 
 
 PROBLEMS = [Problem(f"id{n}", f"p{n}", gold, "math", "odd") for n, gold in enumerate(["1", "2", "3", "4"])]
@@ -105,11 +101,11 @@ def test_a_reward_gets_the_verdicts_of_what_it_asks_for_in_an_evaluation(tmp_pat
         assert context.problem_ids == ["id0", "id1", "id2", "id3"]
         return [float(v.correct) for v in odd[1]]
 
-    result, rows = evaluated(tmp_path, of_tina_odd(Benchmark), PROBLEMS, COMPLETIONS, [rewarding(function)])
+    result, scores = evaluated(tmp_path, of_tina_odd(Benchmark), PROBLEMS, COMPLETIONS, [rewarding(function)])
     assert answers == [[[True, False], [True, False, True, False], [False, True], []]]
-    assert result["rewards"] == {"mine": 0.5}
-    assert (result["pass@1"], result["unit"]) == (0.5, "share")
-    assert [row["score"] for row in rows] == [1.0, 0.0, 1.0, 0.0]
+    assert result["rewards/mine"].value == 0.5
+    assert (result["pass@1"].value, result["pass@1"].unit) == (0.5, "share")
+    assert [s.value for s in scores] == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_other_pairs_are_graded_by_the_kind_of_the_benchmark(tmp_path):
@@ -120,7 +116,7 @@ def test_other_pairs_are_graded_by_the_kind_of_the_benchmark(tmp_path):
     completions = {f"p{n}": "Answer: B" for n in range(4)}
     benchmark = of_tina_odd(Benchmark, answer_kind="choice")
     result, _ = evaluated(tmp_path, benchmark, CHOICES, completions, [rewarding(function)])
-    assert result["pass@1"] == 0.25
+    assert result["pass@1"].value == 0.25
 
 
 def scoring(*values, name="points"):
@@ -135,18 +131,18 @@ def test_a_benchmark_with_a_score_of_its_own_has_no_verdicts_for_rewards(tmp_pat
         return [None if v.correct is None else 1.0 for v in context.grade(completions, golds)]
 
     result, _ = evaluated(tmp_path, scoring(1, 0, 1, 1), PROBLEMS, COMPLETIONS, [rewarding(function)])
-    assert result["rewards"] == {"mine": None}
-    assert (result["metric"], result["pass@1"], result["unit"]) == ("points", 0.75, "share")
+    assert result["rewards/mine"].value is None
+    assert (next(iter(result)), result["points"].value, result["points"].unit) == ("points", 0.75, "share")
 
 
 def test_scores_outside_0_to_1_are_numbers_with_the_interval_of_a_mean(tmp_path):
-    result, rows = evaluated(tmp_path, scoring(250, 150, 0, 200), PROBLEMS, COMPLETIONS)
-    assert (result["unit"], result["pass@1"]) == ("number", 150)
-    low, high = result["ci95"]
-    assert 0 < low < 150 < high <= 250
-    assert [row["score"] for row in rows] == [250, 150, 0, 200]
+    result, scores = evaluated(tmp_path, scoring(250, 150, 0, 200), PROBLEMS, COMPLETIONS)
+    points = result["points"]
+    assert (points.unit, points.value, points.n) == ("number", 150, 4)
+    assert 0 < points.low < 150 < points.high <= 250
+    assert [s.value for s in scores] == [250, 150, 0, 200]
     one, _ = evaluated(tmp_path, scoring(250), PROBLEMS[:1], COMPLETIONS)
-    assert (one["pass@1"], one["ci95"]) == (250, None)
+    assert one["points"] == (250, None, None, 1, "number")
 
 
 def test_an_interval_of_numbers_is_not_that_of_shares():
@@ -280,13 +276,15 @@ def test_scores_that_are_numbers_are_shown_as_numbers_in_every_table(plugin, tin
         done = tina("eval", "tina-nano", *words, "--temperature", temperature, "--json")
         assert done.returncode == 0, done.stderr
         heldout, points = sorted(json.loads(done.stdout), key=lambda r: r["benchmark"])
-        assert (heldout["unit"], points["unit"]) == ("share", "number")
+        assert heldout["metrics"]["pass@1"]["unit"] == "share"
+        assert points["metrics"][points["primary"]]["unit"] == "number"
         runs.append(points)
     board = json.loads(tina("leaderboard", "--json", "--bench", "points").stdout)
-    assert [row["pass@1"] for row in board] == sorted((round(r["pass@1"], 4) for r in runs), reverse=True)
+    assert sorted(row["score"] for row in board) == sorted(map(score, runs))
     assert {row["unit"] for row in board} == {"number"}
-    (row,) = json.loads(tina("compare", runs[0]["run"], runs[1]["run"], "--bench", "points", "--json").stdout)
-    assert (row["A"], row["B"], row["unit"]) == (runs[0]["pass@1"], runs[1]["pass@1"], "number")
+    words = ("compare", runs[0]["run"], runs[1]["run"], "--bench", "points", "--json")
+    (row,) = json.loads(tina(*words, "--across", "sampling").stdout)
+    assert (row["A"], row["B"], row["unit"]) == (score(runs[0]), score(runs[1]), "number")
     assert "points" not in row["verdict"]
     done = tina("eval", "tina-nano", "--bench", "silent", "--limit", "2")
     assert done.returncode == 1

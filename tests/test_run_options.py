@@ -114,12 +114,12 @@ def test_benchmarks_take_a_system_prompt_and_keep_results_apart(tina):
     words = ("eval", "tina-nano", "--bench", "arithmetic-heldout", "--limit", "3", "--samples", "1", "--json")
     (plain,) = json.loads(tina(*words).stdout)
     (asked,) = json.loads(tina(*words, "--system", "calculate").stdout)
-    assert asked["key"] != plain["key"]
+    assert asked["identity"]["prompt"] != plain["identity"]["prompt"]
     assert "there is no" in tina(*words, "--system", "calculat").stderr
     done = tina("run", "--max-steps", "1", *SMALL, "--set", "eval.system=calculate", "--runs-dir", "other")
     assert done.returncode == 0, done.stderr
     (run,) = [Run(p.parent) for p in Path("other").glob("*/manifest.json")]
     base = next(r for r in run.results() if r["checkpoint"] == "base")
-    assert base["key"] != plain["key"]
+    assert base["identity"]["prompt"] == asked["identity"]["prompt"]
     samples = tina("samples", "latest", "--runs-dir", "other", "--bench", "arithmetic-heldout", "--json")
     assert "in a box" in json.loads(samples.stdout)[0]["prompt"]

@@ -58,7 +58,7 @@ def test_a_point_that_fails_does_not_stop_the_others_and_finished_ones_are_kept(
     assert done.returncode == 1
     assert [r["status"] == "finished" for r in rows] == [True, False, True, False]
     assert "there is no dataset 'nope'" in rows[1]["status"]
-    assert all(r["pass@1"] is not None and r["ci95"] and r["run"] for r in rows if r["status"] == "finished")
+    assert all(r["score"] is not None and r["ci95"] and r["run"] for r in rows if r["status"] == "finished")
     (folder,) = Path("runs").glob("sweep-*")
     assert (folder / "sweep.png").stat().st_size > 5000
     runs = set(folder.glob("*/*/manifest.json"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import interval, score
 
 pytestmark = pytest.mark.slow
 SMALL = ["--max-steps", "4", "--limit", "20", "--samples", "1"]
@@ -62,13 +63,13 @@ def test_the_embedded_run_learns_the_format_and_leaves_everything_behind(tina):
     assert [m["step"] for m in lines] == list(range(1, 81))
     assert {"loss", "reward", "rewards/format", "grad_norm", "completion_length", "tokens"} <= lines[0].keys()
     base, trained = (
-        json.loads((run / "evals" / f"{place}-arithmetic-heldout" / "results.json").read_text())
+        json.loads(next(run.glob(f"evals/{place}-arithmetic-heldout-*/results.json")).read_text())
         for place in ("base", "step-000080")
     )
-    assert base["rewards"]["format"] <= 0.6
-    assert trained["rewards"]["format"] >= 0.9
-    assert trained["pass@1"] >= base["pass@1"] + 0.1
-    assert trained["ci95"][0] > base["ci95"][1]
+    assert score(base, "rewards/format") <= 0.6
+    assert score(trained, "rewards/format") >= 0.9
+    assert score(trained) >= score(base) + 0.1
+    assert interval(trained)[0] > interval(base)[1]
     rows = pq.read_table(run / "completions" / "step-000080.parquet").to_pylist()
     assert len(rows) == 32
     assert {"prompt", "completion", "gold", "format", "accuracy"} <= rows[0].keys()
@@ -77,8 +78,8 @@ def test_the_embedded_run_learns_the_format_and_leaves_everything_behind(tina):
     assert "tina leaderboard" in done.stdout
     assert "Warning" not in done.stdout + done.stderr, "the chatter of libraries belongs in log.txt"
     rows = json.loads(tina("leaderboard", "--json").stdout)
-    assert [r["pass@1"] for r in rows] == sorted((r["pass@1"] for r in rows), reverse=True)
-    assert {"model", "benchmark", "pass@1", "ci95"} <= rows[0].keys()
+    assert [r["score"] for r in rows] == sorted((r["score"] for r in rows), reverse=True)
+    assert {"model", "benchmark", "score", "ci95"} <= rows[0].keys()
     assert json.loads(tina("runs", "--json").stdout)[0]["status"] == "finished"
     assert "no run in runs can be resumed" in tina("resume", "latest").stderr
     done = tina("eval", f"{run.name}@40", "--bench", "arithmetic-heldout", "--limit", "10", "--json")

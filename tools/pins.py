@@ -25,7 +25,7 @@ from typing import Any
 
 PINS = Path(__file__).resolve().parent.parent / "tests" / "pins"
 # Tables whose keys are names or versions, which differ from run to run.
-OPEN = ("origins", "packages", "seconds", "verdicts", "left_out", "reward_weights", "rewards")
+OPEN = ("origins", "packages", "seconds", "counts", "left_out", "reward_weights", "rewards", "libraries")
 VERSIONS = ("torch", "transformers", "trl", "peft", "tokenizers", "numpy")
 # The same arithmetic on any x86-64: no dispatch by what the processor can do, one thread.
 SAME_ARITHMETIC = {
@@ -188,7 +188,7 @@ def training(place: Path) -> dict[str, Any]:
         "first_rollouts": first[:4],
         "last_rollouts": last[:4],
         "samples": {name: texts[:4] for name, texts in samples.items()},
-        "scores": {r["checkpoint"]: r["pass@1"] for r in shown["results"]},
+        "scores": {r["checkpoint"]: r["metrics"]["pass@1"]["value"] for r in shown["results"]},
     }
 
 

@@ -31,10 +31,10 @@ def main() -> None:
                 result = json.loads(done.stdout)
                 base, trained = result["results"][0], result["results"][-1]
                 reached = (
-                    base["rewards"]["format"] <= 0.6
-                    and trained["rewards"]["format"] >= 0.9
-                    and trained["pass@1"] - base["pass@1"] >= 0.1
-                    and trained["ci95"][0] > base["ci95"][1]
+                    base["metrics"]["rewards/format"]["value"] <= 0.6
+                    and trained["metrics"]["rewards/format"]["value"] >= 0.9
+                    and trained["metrics"]["pass@1"]["value"] - base["metrics"]["pass@1"]["value"] >= 0.1
+                    and trained["metrics"]["pass@1"]["low"] > base["metrics"]["pass@1"]["high"]
                 )
                 rows.append([algo, seed, *_scores(base), *_scores(trained), _sum(result), reached])
                 print(rows[-1], file=sys.stderr, flush=True)
@@ -43,8 +43,9 @@ def main() -> None:
 
 
 def _scores(result: dict) -> list[str]:
-    low, high = result["ci95"]
-    return [f"{result['rewards']['format']:.3f}", f"{result['pass@1']:.3f}", f"{low:.3f}..{high:.3f}"]
+    form, right = result["metrics"]["rewards/format"], result["metrics"]["pass@1"]
+    ends = f"{right['low']:.3f}..{right['high']:.3f}"
+    return [f"{form['value']:.3f}", f"{right['value']:.3f}", ends]
 
 
 def _sum(result: dict) -> float:
