@@ -66,6 +66,16 @@ def test_every_listing_has_json(tina, words):
         (["run", "--set", "hardware=h1000"], "did you mean 'h100'"),
         (["run", "--set", "train.max_prompt_tokens=3"], "0 of 2000 problems"),
         (["run", "--reward", "accuracy=lots"], "is not a number"),
+        (["run", "--reward", "accuracy="], "'' is not a number"),
+        (["run", "--reward", "accuracy=nan"], "'nan' is not a number"),
+        (["run", "--reward", "acuracy"], "did you mean 'accuracy'"),
+        (["run", "--reward", "format", "--reward", "format=2"], "--reward names 'format' twice"),
+        (["run", "--set", "rewards.accuracy=2"], "rewards.NAME.weight"),
+        (["run", "--algo", "dapo", "--set", "train.beta=0.04"], "the algorithm dapo fixes it at 0.0"),
+        (["run", "--reward", "cosine", "--set", "rewards.cosine.max_len=-1"], "expected 0 or more"),
+        (["run", "--set", "eval.system=calculat"], "did you mean 'calculate'"),
+        (["run", "--set", "train.loss_type=grppo"], "did you mean 'grpo'"),
+        (["run", "--set", "train.epochs=2"], "train.max_steps is 80 (preset embedded)"),
         (["run", "--max-step", "3"], "--max-steps"),
         (["runn"], "did you mean 'run'"),
         (["list", "datasetts"], "did you mean 'datasets'"),
@@ -157,3 +167,24 @@ def test_no_plugin_leaves_one_out(tina):
     names = [row["name"] for row in json.loads(tina("--no-plugin", "limr", "list", "--json").stdout)]
     assert "limr" not in names
     assert "still3" in names
+
+
+@pytest.mark.slow
+def test_an_evaluation_says_and_records_what_sampled(tina):
+    done = tina(
+        "eval", "tina-nano", "--bench", "arithmetic-heldout", "--limit", "2", "--samples", "1", "--json"
+    )
+    (result,) = json.loads(done.stdout)
+    engine = result["engine"]
+    assert (
+        f"engine {engine['name']} {engine['version']}, {engine['dtype']} on {engine['device']}" in done.stderr
+    )
+    manifest = json.loads((Path("runs") / result["run"] / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["config"]["engine"] == "auto"
+    for key, value in {
+        "engine": "transformers",
+        "dtype": "float32",
+        "engine_version": engine["version"],
+    }.items():
+        assert manifest[key] == value
+    assert engine["device"] == manifest["hardware"]["device"]

@@ -1,5 +1,7 @@
 """Layers of configuration: preset < file < flags < --set, strict."""
 
+from pathlib import Path
+
 import pytest
 
 from tina_harness import TinaError, registry
@@ -56,6 +58,10 @@ def test_every_preset_is_a_valid_configuration(names):
         ("rewards.cosin.weight=1", "did you mean 'cosine'"),
         ("rewards.cosine.max_length=1", "did you mean 'max_len'"),
         ("rewards.accuracy.weight=high", "expected a number"),
+        ("rewards.accuracy.weight=", "expected a number"),
+        ("rewards.accuracy.weight=true", "expected a number"),
+        ("rewards.accuracy.weight=inf", "expected a finite number"),
+        ("rewards.format.variant=3", "expected a text"),
         ("train.group=5", "must be a multiple of group"),
         ("train.learning_rate=-1", "greater than 0"),
         ("train.max_steps=many", "valid integer"),
@@ -91,6 +97,40 @@ def test_a_files_rewards_replace_the_recipes(names, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("[rewards.cosine]\nmax_len = 3584\n")
     assert resolve(names, "tina-limr", file).config.rewards == {"cosine": {"max_len": 3584}}
+
+
+def test_rewards_on_the_command_line_replace_those_of_recipe_and_file_in_their_order(names, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[rewards.length]\nweight = 5.0\n")
+    flags = {f"rewards.{name}.weight": (w, "--reward") for name, w in (("format", -1.0), ("cosine", 0.0))}
+    for preset in ("tina-limr", "ablation-format", "tina-openr1"):
+        found = resolve(names, preset, file, {"dataset": ("limr", "--dataset"), **flags}).config.rewards
+        assert list(found.items()) == [("format", {"weight": -1.0}), ("cosine", {"weight": 0.0})]
+    added = ["rewards.format.variant=box", "rewards.accuracy.weight=0.5"]
+    found = resolve(names, "tina-limr", file, flags, added).config.rewards
+    assert found["format"] == {"weight": -1.0, "variant": "box"}
+    assert list(found) == ["format", "cosine", "accuracy"]
+    assert list(resolve(names, "tina-limr", assignments=added).config.rewards) == ["format", "accuracy"]
+
+
+def test_a_reward_with_nothing_but_its_name_in_a_file_is_one_of_the_run_s(names, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[rewards.accuracy]\n[rewards.cosine]\nmax_len = 9\n")
+    resolved = resolve(names, "tina-limr", file)
+    rows = {key: value for key, value, _ in resolved.rows() if key.startswith("rewards.")}
+    assert rows == {
+        "rewards.accuracy.weight": 1.0,
+        "rewards.cosine.weight": 1.0,
+        "rewards.cosine.max_len": 9,
+    }
+
+
+def test_a_file_in_a_folder_called_presets_is_the_user_s(names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "presets").mkdir()
+    file = Path("presets/mine.toml")
+    file.write_text("lora.r = 8\n")
+    assert resolve(names, "ablation-rank", file).config.lora.r == 8
 
 
 def test_an_unknown_preset_or_dataset_is_named(names):

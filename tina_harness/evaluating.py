@@ -18,7 +18,15 @@ from tina_harness.data import ChatTokenizer, load_problems, messages
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError
 from tina_harness.hardware import Hardware, detect
-from tina_harness.planning import Plan, choose_benchmark, choose_engine, dtype, locate
+from tina_harness.planning import (
+    Plan,
+    choose_benchmark,
+    choose_engine,
+    dtype,
+    locate,
+    sampler,
+    sampler_line,
+)
 from tina_harness.provenance import environment
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
@@ -26,7 +34,7 @@ from tina_harness.runs import Run
 from tina_harness.runs.checkpoints import check_seal
 from tina_harness.runs.identity import Identity
 from tina_harness.runs.identity import digest as digest_of
-from tina_harness.runs.records import EngineRecord, Result, subset
+from tina_harness.runs.records import Result, subset
 from tina_harness.specs import Benchmark, Engine, Metric, Model, Sampling
 
 
@@ -195,7 +203,7 @@ class _One:
             task,
             self.identity,
             found,
-            engine_record(plan),
+            sampler(plan.engine, plan.dtype, plan.hardware),
             usd=plan.hardware.dollars(found.seconds),
             adapter_check=self.ready.adapters.record(subject.adapter),
         )
@@ -244,18 +252,6 @@ def _scored_otherwise(one: Result, other: Result) -> bool:
 def samples_folder(run: Run) -> Path:
     """Where samples are kept: TINA_SAMPLES, which the points of a sweep share, else beside the runs."""
     return Path(os.environ.get("TINA_SAMPLES") or run.path.parent / ".samples")
-
-
-def engine_record(plan: Plan | Evaluation) -> EngineRecord:
-    """What samples: the engine, its version, dtype and device."""
-    from tina_harness.evaluation.samples import _version
-
-    return EngineRecord(
-        name=plan.engine.name,
-        version=_version(plan.engine.requires) if plan.engine.requires else "",
-        dtype=plan.dtype,
-        device=plan.hardware.device if plan.hardware.gpu else "cpu",
-    )
 
 
 def _by_model(
@@ -381,6 +377,8 @@ def evaluate_model(
         hardware=hardware,
         dtype=dtype(config.dtype, hardware),
     )
+    engine = sampler(evaluation.engine, evaluation.dtype, hardware)
+    console.say(f"{model.name} ({origin}), {sampler_line(evaluation.engine, evaluation.dtype, hardware)}")
     if run is not None:
         phase = "checkpoint evaluation" if run.manifest().get("kind") == "training" else "evaluation"
         subjects = [_checkpoint_of(run, model.name, step) for step in steps]
@@ -397,6 +395,9 @@ def evaluate_model(
         "config": config.model_dump(),
         "origins": dict(resolved.origins),
         "model": {"name": model.name, "repo": model.repo, "origin": origin},
+        "engine": engine["name"],
+        "engine_version": engine["version"],
+        "dtype": engine["dtype"],
         **environment(registry, hardware),
     }
     made = runs.create(parent, Path(model.name).name, "eval", manifest)

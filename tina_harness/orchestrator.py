@@ -17,7 +17,7 @@ from tina_harness.evaluating import adapter_label, base_and_last, evaluate_all
 from tina_harness.launching import launch
 from tina_harness.meters import Budget, Clock
 from tina_harness.planning import Plan, describe, prepare
-from tina_harness.provenance import manifest_of, resolved_of
+from tina_harness.provenance import as_begun, manifest_of
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
 from tina_harness.reporting.rows import score_rows, shown
@@ -46,7 +46,7 @@ def resume(run: Run, registry: Registry, console: Console) -> Run:
         raise TinaError(f"{run.id} is an evaluation", "repeat its 'tina eval' command")
     if manifest["status"] == "finished":
         raise TinaError(f"{run.id} is finished", f"evaluate it with 'tina eval {run.id} --bench NAME'")
-    plan = prepare(resolved_of(manifest), registry)
+    plan = prepare(as_begun(manifest), registry)
     _same_data(run, manifest, plan)
     return _carry_on(run, plan, registry, console)
 

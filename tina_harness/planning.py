@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tina_harness import checked, runs
 from tina_harness.config import Layers, Resolved, RunConfig
@@ -22,7 +22,12 @@ from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.hardware import Hardware, detect, gpus
 from tina_harness.registry import Registry
 from tina_harness.runs.checkpoints import check_seal
+from tina_harness.runs.records import EngineRecord
+from tina_harness.scoring import build_rewards
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Problem
+from tina_harness.training.settings import as_fixed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,14 @@ def layers(
 ) -> Resolved:
     """preset < file < flags < --set. Without a preset, the one that the dataset starts from.
 
-    flags: dotted key -> (value, the option as typed).
+    flags: dotted key -> (value, the option as typed). Rewards among them replace those of preset and file.
     """
 
     def lay_over(base: Layers) -> Layers:
         if file is not None:
             base.add_file(file)
+        if any(key.startswith("rewards.") for key in flags):
+            base.drop_rewards()
         for key, (value, flag) in flags.items():
             base.set(key, value, flag)
         for text in assignments:
@@ -102,7 +109,7 @@ def layers(
         )
     layered = lay_over(Layers(registry).add_preset(preset))
     grid = registry.catalogue["presets"][preset].get("grid", {})
-    if open_ := [key for key in grid if layered.origins.get(key, "preset").startswith("preset")]:
+    if open_ := [key for key in grid if layered.origins.get(key, "preset ").startswith("preset ")]:
         lines = [f"{key}: {', '.join(map(str, grid[key]))}" for key in open_]
         one = " ".join(f"--set {key}={grid[key][0]}" for key in open_)
         raise TinaError(
@@ -112,8 +119,12 @@ def layers(
     return layered.resolve()
 
 
-def prepare(resolved: Resolved, registry: Registry) -> Plan:
-    """Resolve every name, load and filter the data, count steps and tokens. Does not import torch."""
+def prepare(resolved: Resolved, registry: Registry, known: dict[Any, Any] | None = None) -> Plan:
+    """Resolve every name, load and filter the data, count steps and tokens. Does not import torch.
+
+    known: what was loaded for other plans with the same registry, for those that have it in common.
+    """
+    known = {} if known is None else known
     resolved = _as_accelerate_says(resolved)
     config = resolved.config
     hardware = detect(registry.catalogue, config.hardware)
@@ -138,6 +149,11 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     if engine.needs_gpu:
         other = "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too"
         _need_gpu(hardware, f"the engine '{engine.name}' samples rollouts", other)
+    if not engine.rollouts and engine.requires != "transformers":
+        notes.append(f"the engine {engine.name} evaluates; rollouts are sampled by transformers, through TRL")
+    resolved, of_others = as_fixed(resolved, algorithm, engine)
+    config = resolved.config
+    notes += of_others
     for name in config.train.report_to:
         if importlib.util.find_spec(name) is None:
             raise TinaError(f"--report-to {name} needs the package '{name}'", f"pip install {name}")
@@ -145,23 +161,35 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
     benchmarks = tuple(choose_benchmark(name, registry) for name in names)
     if not config.rewards:
         raise TinaError("the run has no rewards", "add one with --set rewards.accuracy.weight=1")
+    build_rewards(config, registry, lambda _: None)
+    for benchmark in benchmarks:  # what an evaluation needs is missed before the training
+        system = benchmark.system if config.eval.system is None else config.eval.system
+        for text in (benchmark.prompt, system):
+            template_text(registry.catalogue, text)
     model = choose_model(config.model, registry, hardware, notes)
-    folder, model_origin = locate(model, registry)
+    folder, model_origin = _once(known, ("model", model.name), lambda: locate(model, registry))
     if config.lora.targets is not None and not config.full:
         _check_targets(config.lora.targets, folder)
-    loaded = load_problems(dataset, registry.catalogue, config.seed, config.limit, config.keep_contradictions)
+    seed = config.seed if dataset.rows else 0  # of rows that are generated
+    rows_of = (seed, config.limit, config.keep_contradictions)
+    source = (config.dataset, config.problem_column, config.answer_column, *rows_of)
+    loaded = _once(known, ("rows", *source), lambda: load_problems(dataset, registry.catalogue, *rows_of))
     rows = len(loaded.problems) + len(loaded.set_aside)
     if dataset.expected_rows and config.limit is None and rows != dataset.expected_rows:
         notes.append(f"{dataset.name} has {rows} rows here; {dataset.expected_rows} are published")
-    tokenizer = ChatTokenizer(folder)
     system = template_text(registry.catalogue, dataset.system if config.system is None else config.system)
-    conversations = [messages(p.problem, system) for p in loaded.problems]
-    rendered = [tokenizer.render(c) for c in conversations]
-    lengths = tokenizer.count(rendered)
+    prompts, lengths = _once(
+        known, ("prompts", *source, folder, system), lambda: _prompts(loaded.problems, folder, system)
+    )
     longest = config.train.max_prompt_tokens
     aside = {i: f"a prompt of more than {longest} tokens" for i, n in enumerate(lengths) if n > longest}
     if not config.keep_overlap:
-        for match in benchmark_overlap(dataset, loaded, benchmarks, registry, config.seed).matches:
+        overlap = _once(
+            known,
+            ("overlap", *source, config.seed, *names),
+            lambda: benchmark_overlap(dataset, loaded, benchmarks, registry, config.seed),
+        )
+        for match in overlap.matches:
             aside[match.row] = f"also in {match.benchmark} ({match.kind})"
     kept = [i for i in range(len(lengths)) if i not in aside]
     per_step = _completions_per_step(config) // config.train.group
@@ -173,10 +201,16 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         )
     room = (context_length(folder) or math.inf) - max(lengths[i] for i in kept)
     if room < config.train.max_new_tokens:
+        if (fixes := resolved.origin("train.max_new_tokens")).startswith(("algorithm ", "engine ")):
+            raise TinaError(
+                f"the {fixes} fixes completions of {config.train.max_new_tokens} tokens, and the context of "
+                f"{model.name} leaves {room}",
+                "take a model with a longer context, or lower train.max_prompt_tokens",
+            )
         notes.append(f"completions are cut at {room} tokens, which is what {model.name}'s context leaves")
-        resolved = resolved.replaced("train.max_new_tokens", room, f"context of {model.name}")
-    steps = config.train.max_steps or math.ceil(len(kept) // per_step * config.train.epochs)
-    schedule = max(config.train.schedule_steps or steps, steps)
+        resolved = resolved.replaced({"train.max_new_tokens": (room, f"context of {model.name}")})
+    steps = _steps(resolved, len(kept) // per_step)
+    resolved = _scheduled(resolved, steps, notes)
     return Plan(
         resolved=resolved,
         dataset=dataset,
@@ -190,12 +224,12 @@ def prepare(resolved: Resolved, registry: Registry) -> Plan:
         dtype=dtype(config.dtype, hardware),
         loaded=loaded,
         problems=tuple(loaded.problems[i] for i in kept),
-        prompts=tuple((conversations if tokenizer.has_template else rendered)[i] for i in kept),
+        prompts=tuple(prompts[i] for i in kept),
         prompt_tokens=tuple(lengths[i] for i in kept),
         quarantine=tuple(sorted((*loaded.set_aside, *(loaded.aside(i, why) for i, why in aside.items())))),
         left_out=Counter([s.reason.partition(":")[0] for s in loaded.set_aside] + sorted(aside.values())),
         steps=steps,
-        schedule_steps=schedule,
+        schedule_steps=resolved.config.train.schedule_steps or steps,
         notes=tuple(notes),
     )
 
@@ -207,6 +241,50 @@ def _check_targets(targets: Sequence[str] | str, folder: Path) -> None:
 
     if tensors := model_shapes(folder):
         check_targets(targets, modules_of(tensors))
+
+
+def _once(known: dict[Any, Any], key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+    """What was computed under a key before, or is now."""
+    if key not in known:
+        known[key] = compute()
+    found: T = known[key]
+    return found
+
+
+def _prompts(problems: Sequence[Problem], folder: Path, system: str) -> tuple[list[Any], list[int]]:
+    """Of each problem: what the model sees (a text, where it has no chat template), and its tokens."""
+    tokenizer = ChatTokenizer(folder)
+    conversations = [messages(p.problem, system) for p in problems]
+    rendered = [tokenizer.render(c) for c in conversations]
+    return list(conversations if tokenizer.has_template else rendered), tokenizer.count(rendered)
+
+
+def _steps(resolved: Resolved, of_an_epoch: int) -> int:
+    """Optimizer steps: max_steps, else so many epochs. Raises TinaError for epochs that have no effect."""
+    train = resolved.config.train
+    if train.max_steps is None:
+        return math.ceil(of_an_epoch * train.epochs)
+    if resolved.set_by_user("train.epochs"):
+        raise TinaError(
+            f"train.epochs = {train.epochs} ({resolved.origin('train.epochs')}) has no effect: "
+            f"train.max_steps is {train.max_steps} ({resolved.origin('train.max_steps')})",
+            f"leave it out; an epoch has {of_an_epoch} steps: --max-steps {of_an_epoch}",
+        )
+    return train.max_steps
+
+
+def _scheduled(resolved: Resolved, steps: int, notes: list[str]) -> Resolved:
+    """With a learning-rate schedule that is not shorter than the training."""
+    key, given = "train.schedule_steps", resolved.config.train.schedule_steps
+    if given is None or given >= steps:
+        return resolved
+    if resolved.set_by_user(key):
+        raise TinaError(
+            f"{key} = {given} ({resolved.origin(key)}) is shorter than the training of {steps} steps",
+            f"raise it, or train less: --max-steps {given}",
+        )
+    notes.append(f"{key} is {steps}, as long as the training, not {given} ({resolved.origin(key)})")
+    return resolved.replaced({key: (steps, "tina run: as many as are trained")})
 
 
 def _need_gpu(hardware: Hardware, what: str, hint: str) -> None:
@@ -240,18 +318,21 @@ def _as_accelerate_says(resolved: Resolved) -> Resolved:
             f"with {name} no checkpoint would hold the whole adapter",
             "in its fsdp_config:  fsdp_state_dict_type: FULL_STATE_DICT",
         )
-    resolved = resolved.replaced("processes", count, f"--accelerate-config {name}")
-    return resolved.replaced("accelerate_config", str(path), resolved.origins.get("accelerate_config", ""))
+    return resolved.replaced(
+        {
+            "processes": (count, f"--accelerate-config {name}"),
+            "accelerate_config": (str(path), resolved.origin("accelerate_config")),
+        }
+    )
 
 
 def describe(plan: Plan) -> list[str]:
     """What was chosen, in a few lines."""
-    config, hardware = plan.config, plan.hardware
-    device = f"{hardware.count} x {hardware.device}" if hardware.gpu else hardware.device
+    config = plan.config
     left_out = [f"{count} ({reason})" for reason, count in plan.left_out.items()]
     return [
         *plan.notes,
-        f"{plan.model.name} ({plan.model_origin}) on {device}: {plan.dtype}, engine {plan.engine.name}",
+        f"{plan.model.name} ({plan.model_origin}), {sampler_line(plan.engine, plan.dtype, plan.hardware)}",
         f"{plan.dataset.name}: {len(plan.problems)} problems ({plan.loaded.origin})"
         + (f", left out: {', '.join(left_out)}" if left_out else ""),
         f"{plan.algorithm.name}, {plan.steps} steps of {plan.completions_per_step} completions, "
@@ -316,21 +397,65 @@ def choose_benchmark(name: str, registry: Registry) -> Benchmark:
 
 
 def choose_engine(name: str, registry: Registry, hardware: Hardware) -> Engine:
-    """The engine of that name; "auto": one for a GPU where it can run, else one for any machine."""
-    engines = [registry.get(Engine, n) for n in registry.names("engine")]
-    if name != "auto":
-        engine = registry.get(Engine, name)
-        if not _installed(engine):
-            raise TinaError(f"engine '{name}' needs the package '{engine.requires}'", engine.install)
-        return engine
-    fitting = [e for e in engines if _installed(e) and not e.remote and (hardware.gpu or not e.needs_gpu)]
-    if not fitting:
-        raise TinaError("no engine can run here", "'tina list engines' shows what each needs")
-    return max(fitting, key=lambda e: e.needs_gpu)
+    """The engine of that name; "auto": the first of `[defaults] engines` in registry.toml that can run."""
+    if name == "auto":
+        return _automatic_engine(registry, hardware)
+    engine = registry.get(Engine, name)
+    if not _installed(engine):
+        raise TinaError(f"engine '{name}' needs the package '{engine.requires}'", engine.install)
+    return engine
+
+
+def _automatic_engine(registry: Registry, hardware: Hardware) -> Engine:
+    """Never an engine that is only installed: its numbers would be others, and nobody asked for it."""
+    listed = [str(n) for n in registry.catalogue["defaults"]["engines"]]
+    left_out = registry.disabled | {b.plugin.name for b in registry.broken}
+    engines = []
+    for name in listed:
+        if name in registry.entries["engine"]:
+            engines.append(registry.get(Engine, name))
+        elif name not in left_out:
+            hint = did_you_mean(name, registry.names("engine"), "'tina list engines' shows those there are")
+            raise TinaError(f"registry.toml: [defaults] engines: there is no engine '{name}'", hint)
+
+    def fits(engine: Engine) -> bool:
+        return _installed(engine) and not engine.remote and (hardware.gpu or not engine.needs_gpu)
+
+    if (chosen := next(filter(fits, engines), None)) is not None:
+        return chosen
+    first = {n: entries[0].spec for n, entries in sorted(registry.entries["engine"].items())}
+    others = ", ".join(n for n, spec in first.items() if isinstance(spec, Engine) and fits(spec))
+    raise TinaError(
+        f"none of the engines of [defaults] engines in registry.toml ({', '.join(listed)}) can run here",
+        (f"name another one: --engine NAME ({others}); " if others else "")
+        + "'tina list engines' shows what each is for",
+    )
 
 
 def _installed(engine: Engine) -> bool:
-    return not engine.requires or importlib.util.find_spec(engine.requires) is not None
+    if not engine.requires:
+        return True
+    with contextlib.suppress(ModuleNotFoundError):  # of "a.b", where there is no "a"
+        return importlib.util.find_spec(engine.requires) is not None
+    return False
+
+
+def sampler(engine: Engine, dtype: str, hardware: Hardware) -> EngineRecord:
+    """What samples come from: name, version, dtype and device. None: a server's, which is not known here."""
+    if engine.remote:
+        return EngineRecord(name=engine.name, version=None, dtype=None, device=None)
+    return EngineRecord(name=engine.name, version=engine.version, dtype=dtype, device=_device(hardware))
+
+
+def sampler_line(engine: Engine, dtype: str, hardware: Hardware) -> str:
+    """The same, in words."""
+    if engine.remote:
+        return f"engine {engine.name}: a server, whose version, dtype and device are not known here"
+    return f"engine {engine.name} {engine.version}, {dtype} on {_device(hardware)}"
+
+
+def _device(hardware: Hardware) -> str:
+    return f"{hardware.count} x {hardware.device}" if hardware.gpu else hardware.device
 
 
 def choose_model(

@@ -41,6 +41,7 @@ def manifest_of(plan: Plan, registry: Registry) -> dict[str, Any]:
         },
         "benchmarks": [b.name for b in plan.benchmarks],
         "engine": plan.engine.name,
+        "engine_version": plan.engine.version,
         "dtype": plan.dtype,
         "steps": plan.steps,
         "schedule_steps": plan.schedule_steps,
@@ -60,6 +61,17 @@ def resolved_of(manifest: Manifest) -> Resolved:
             f"the configuration of {manifest.get('id', 'the run')} cannot be read: {reason}",
             "use the version of tina-harness that made it: its manifest.json names it",
         ) from error
+
+
+def as_begun(manifest: Manifest) -> Resolved:
+    """The configuration of a training that goes on: with the engine it began with, whatever is installed now.
+
+    No value counts as one that a user asks for now. Raises RunError where this version cannot read it.
+    """
+    found = resolved_of(manifest)
+    origins = {key: f"manifest: {origin}" for key, origin in found.origins.items()}
+    engine = manifest.get("engine", found.config.engine)
+    return Resolved(found.config, origins).replaced({"engine": (engine, "manifest: engine")})
 
 
 def environment(registry: Registry, hardware: Hardware) -> dict[str, Any]:

@@ -73,8 +73,10 @@ class Registry:
         if not found:
             raise TinaError(f"there is no {kind} '{name}'", self._why_missing(kind, name))
         if len(found) > 1:
-            origins = " and ".join(f"'{e.plugin.name}' of {e.origin}" for e in found if e.plugin)
-            first = found[0].plugin.distribution if found[0].plugin else ""
+            origins = " and ".join(
+                f"'{e.plugin.name}' of {e.origin}" if e.plugin else e.origin for e in found
+            )
+            first = found[0].plugin.distribution if found[0].plugin else found[0].origin
             raise TinaError(
                 f"two plugins claim the {kind} '{name}': {origins}",
                 f'settle it in registry.toml:\n    [prefer]\n    "{kind}.{name}" = "{first}"',
@@ -233,7 +235,11 @@ def _settle(registry: Registry) -> None:
         if kind not in KINDS:
             raise TinaError(f'registry.toml: [prefer] "{key}": {did_you_mean(kind, KINDS)}'.rstrip(": "))
         claims = registry.entries[kind].get(name, [])
-        chosen = [e for e in claims if e.plugin and distribution in (e.plugin.distribution, e.plugin.name)]
+        chosen = [
+            e
+            for e in claims
+            if distribution in ((e.plugin.distribution, e.plugin.name) if e.plugin else (e.origin,))
+        ]
         if chosen:
             registry.entries[kind][name] = chosen
 
@@ -248,6 +254,11 @@ _TABLES: dict[str, frozenset[str] | None] = {
     "hardware": frozenset({"match", "usd_per_hour", "source", "date", "effective_tflops"}),
     "baselines": None,
     "prefer": None,
+}
+
+_DEFAULTS: dict[str, type] = {
+    **dict.fromkeys(("preset", "model_without_gpu", "model_with_gpu"), str),
+    **dict.fromkeys(("engines", "metrics"), list),
 }
 
 
@@ -280,6 +291,7 @@ def _catalogue_files() -> list[str]:
 
 
 def _check(table: Mapping[str, Any], path: str) -> None:
+    _check_defaults(table.get("defaults", {}), path)
     for key, value in table.items():
         if key not in _TABLES:
             hint = did_you_mean(key, _TABLES, f"it may hold: {', '.join(_TABLES)}")
@@ -296,6 +308,17 @@ def _check(table: Mapping[str, Any], path: str) -> None:
                 if field_name not in allowed:
                     hint = did_you_mean(field_name, allowed, f"it may hold: {', '.join(sorted(allowed))}")
                     raise TinaError(f"{path}: [{key}.{name}] has an unknown key '{field_name}'", hint)
+
+
+def _check_defaults(table: Any, path: str) -> None:
+    for key, value in table.items() if isinstance(table, dict) else ():
+        if key not in _DEFAULTS:
+            hint = did_you_mean(key, _DEFAULTS, f"it may hold: {', '.join(_DEFAULTS)}")
+            raise TinaError(f"{path}: [defaults] has an unknown key '{key}'", hint)
+        names = value if isinstance(value, list) and _DEFAULTS[key] is list else [value]
+        if isinstance(value, list) != (_DEFAULTS[key] is list) or not all(isinstance(n, str) for n in names):
+            wanted = "a list of names" if _DEFAULTS[key] is list else "a name"
+            raise TinaError(f"{path}: [defaults] {key} = {value!r}: expected {wanted}")
 
 
 def _overlay(below: dict[str, Any], above: Mapping[str, Any]) -> None:

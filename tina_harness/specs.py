@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, dataclass_transform
 
+from tina_harness.discovery import version_of
 from tina_harness.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -390,3 +391,8 @@ class Engine(Spec):
     identity: Callable[[], str] | None = None
     check_adapter: Callable[[Path], None] | None = None
     install: str = ""
+
+    @property
+    def version(self) -> str:
+        """The version of the package that `requires` is from, or else `open`; see `discovery.version_of`."""
+        return version_of((self.requires or self.open.__module__).partition(".")[0])

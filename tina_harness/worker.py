@@ -14,7 +14,7 @@ from tina_harness.errors import TinaError
 from tina_harness.launching import ENDED, end_with_parent
 from tina_harness.orchestrator import train_in_this_process
 from tina_harness.planning import prepare
-from tina_harness.provenance import resolved_of
+from tina_harness.provenance import as_begun
 from tina_harness.registry import load as load_registry
 from tina_harness.reporting.console import Console, libraries_aside
 from tina_harness.runs import Run
@@ -49,7 +49,7 @@ def main() -> None:
 def work(run: Run, rank: int) -> None:
     """This process's share of the training of a run that another process holds."""
     registry = load_registry()
-    plan = prepare(resolved_of(run.manifest()), registry)
+    plan = prepare(as_begun(run.manifest()), registry)
     console = Console() if rank == 0 else Console(silent=True)
     done = run.whole_checkpoints(console.say)
     with stoppable(console.say, gives_up=False) as stop, libraries_aside(console, run):

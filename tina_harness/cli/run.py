@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +16,11 @@ from tina_harness.cli.common import (
     runs_dir_option,
     runs_root,
 )
-from tina_harness.errors import TinaError
+from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.registry import Registry
+
+if TYPE_CHECKING:
+    from tina_harness.config import Resolved
 
 # flag -> dotted key of the configuration. None means "not given".
 FLAGS = {
@@ -66,7 +72,13 @@ FLAGS = {
 )
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--lora-rank", type=click.IntRange(1), help="Rank of the adapters.")
-@click.option("--reward", multiple=True, metavar="NAME[=WEIGHT]", help="Replace the recipe's rewards.")
+@click.option(
+    "--reward",
+    multiple=True,
+    metavar="NAME[=WEIGHT]",
+    help="Replace all rewards of the recipe and --config, and their parameters, which --set "
+    "rewards.NAME.PARAMETER=... sets again. May be repeated.",
+)
 @click.option("--rows", type=click.IntRange(1), help="Train on the first rows only.")
 @click.option(
     "--limit", type=click.IntRange(1), help="Evaluate on the first problems of each benchmark only."
@@ -93,18 +105,7 @@ FLAGS = {
 @click.option("--dry-run", is_flag=True, help="Show what would run and what it would cost, and stop.")
 @runs_dir_option
 @json_option
-def command(
-    file: Path | None,
-    preset: str | None,
-    reward: tuple[str, ...],
-    max_new_tokens: int | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    keep_overlap: bool,
-    runs_dir: str | None,
-    as_json: bool,
-    **flags: Any,
-) -> None:
+def command(dry_run: bool, runs_dir: str | None, as_json: bool, **options: Any) -> None:
     """Train a model with LoRA and RL, evaluate it, and show the table.
 
     Without options: the embedded default, which needs neither GPU nor network. Values come from the
@@ -120,19 +121,7 @@ def command(
     from tina_harness import orchestrator, planning
 
     registry = load_registry()
-    given: dict[str, tuple[Any, str]] = {
-        FLAGS[name]: (list(value) if isinstance(value, tuple) else value, f"--{name.replace('_', '-')}")
-        for name, value in flags.items()
-        if value not in (None, ())
-    }
-    if max_new_tokens is not None:
-        for key in ("train.max_new_tokens", "eval.max_new_tokens"):
-            given[key] = (max_new_tokens, "--max-new-tokens")
-    if keep_overlap:
-        given["keep_overlap"] = (True, "--keep-overlap")
-    given |= _rewards(reward)
-    resolved = planning.layers(registry, preset=preset, file=file, flags=given, assignments=assignments)
-    plan = planning.prepare(resolved, registry)
+    plan = planning.prepare(resolve(options, registry), registry)
     parent = runs_root(runs_dir)
     if dry_run:
         _show(plan, planning.estimate(plan, parent), as_json)
@@ -142,6 +131,30 @@ def command(
             f"note: {plan.model.name} has {plan.model.parameters / 1e9:.1f}B parameters; no GPU was found"
         )
     _start(lambda console: orchestrator.execute(plan, registry, parent, console), as_json)
+
+
+def resolve(options: Mapping[str, Any], registry: Registry) -> Resolved:
+    """The configuration that parsed options of `tina run` stand for."""
+    from tina_harness import planning
+
+    given: dict[str, tuple[Any, str]] = {
+        key: (list(value) if isinstance(value, tuple) else value, f"--{name.replace('_', '-')}")
+        for name, key in FLAGS.items()
+        if (value := options[name]) not in (None, ())
+    }
+    if (longest := options["max_new_tokens"]) is not None:
+        for key in ("train.max_new_tokens", "eval.max_new_tokens"):
+            given[key] = (longest, "--max-new-tokens")
+    if options["keep_overlap"]:
+        given["keep_overlap"] = (True, "--keep-overlap")
+    given |= _rewards(options["reward"], registry)
+    return planning.layers(
+        registry,
+        preset=options["preset"],
+        file=options["file"],
+        flags=given,
+        assignments=options["assignments"],
+    )
 
 
 def _start(work: Any, as_json: bool) -> None:
@@ -169,16 +182,23 @@ def _start(work: Any, as_json: bool) -> None:
         )
 
 
-def _rewards(given: tuple[str, ...]) -> dict[str, tuple[Any, str]]:
+def _rewards(given: Sequence[str], registry: Registry) -> dict[str, tuple[Any, str]]:
+    """Dotted key -> (weight, the option as typed), in the order of the options."""
     rewards: dict[str, tuple[Any, str]] = {}
     for text in given:
-        name, _, weight = text.partition("=")
+        name, equals, weight = text.partition("=")
+        if name not in registry.entries["reward"]:
+            hint = did_you_mean(name, registry.names("reward"), "'tina list rewards' shows those there are")
+            raise TinaError(f"--reward {text}: there is no reward '{name}'", hint)
+        if f"rewards.{name}.weight" in rewards:
+            raise TinaError(f"--reward names '{name}' twice", "give each reward once, with its weight")
         try:
-            rewards[f"rewards.{name}.weight"] = (float(weight or 1), f"--reward {text}")
+            number = float(weight) if equals else 1.0
         except ValueError:
-            raise TinaError(
-                f"--reward {text}: '{weight}' is not a number", "for example --reward accuracy=2"
-            ) from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise TinaError(f"--reward {text}: '{weight}' is not a number", "for example --reward accuracy=2")
+        rewards[f"rewards.{name}.weight"] = (number, f"--reward {text}")
     return rewards
 
 

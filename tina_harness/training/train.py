@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tina_harness.config import RunConfig
 from tina_harness.errors import TinaError
 from tina_harness.runs import Run
 from tina_harness.stopping import Preempted, give_up_when
-from tina_harness.training.settings import Training, arguments, settings
+from tina_harness.training.settings import Training, arguments, same, settings
 from tina_harness.training.targets import check_targets, modules_in
 
 
@@ -68,10 +69,8 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
             task_type="CAUSAL_LM",
         ),
     )
-    wanted = settings(training)
-    built = _read_back(
-        trainer, {k: wanted[k] for k in wanted if k in _PROVEN or k in training.algorithm.settings}
-    )
+    built = _read_back(trainer, settings(training))
+    built["lora"] = _read_adapter(trainer.model, config)
     trained, everything = built["trainable_parameters"], built["parameters"]
     training.say([f"{trained:,} of {everything:,} parameters are trained ({trained / everything:.2%})"])
     built["rollout_check"] = check_rollouts(trainer, _token_ids(tokenizer, training.prompts[0]))
@@ -124,39 +123,37 @@ def _attention(fits: bool) -> Mapping[str, str]:
 
 # Where the trainer keeps what a setting became, when it is not the setting's own name.
 _KEPT_AS = {"epsilon": "epsilon_low"}
-_PROVEN = (
+# Of what is read back, this is written down.
+_RECORDED = (
     *("loss_type", "scale_rewards", "beta", "epsilon", "epsilon_high", "importance_sampling_level"),
-    *("num_iterations", "num_generations", "max_completion_length", "temperature", "reward_weights"),
+    *("num_iterations", "num_generations", "max_completion_length", "temperature"),
     *("learning_rate", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "seed"),
+)
+_OTHERWISE = (
+    "this version of TRL, or the algorithm's trainer, treats the setting in another way; 'tina doctor'"
 )
 
 
 def _read_back(trainer: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What the trainer will really do, from its own state. Raises TinaError where that is not what was asked.
 
-    A library that renames, drops or adjusts a setting would otherwise run another algorithm in silence.
+    A library that renames, drops or adjusts a setting, or a trainer class that sets its own, would otherwise
+    run another algorithm in silence. Both its arguments and what it took from them are compared.
     """
-    found: dict[str, Any] = {}
-    for key in wanted:
-        value = getattr(trainer.args, key)
-        if key in _PROVEN:
-            value = getattr(trainer, _KEPT_AS.get(key, key), value)
-        found[key] = value.tolist() if hasattr(value, "tolist") else value
     for key, value in wanted.items():
-        if value is not None and not _same(found[key], value):
-            raise TinaError(
-                f"the trainer was asked for {key} = {value!r} and has {found[key]!r}",
-                "this version of TRL treats the setting in another way; 'tina doctor' shows the versions",
-            )
+        if key == "report_to":  # transformers adds to it in a Kubeflow job
+            continue
+        there = getattr(trainer.args, key)
+        for found in (there, getattr(trainer, _KEPT_AS.get(key, key), there)):
+            if not same(found, value):
+                raise TinaError(
+                    f"the trainer was asked for {key} = {value!r} and has {found!r}",
+                    f"{_OTHERWISE} shows the versions",
+                )
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in trainer.model.parameters())
-    proven = {
-        key: getattr(trainer, _KEPT_AS.get(key, key), getattr(trainer.args, key))
-        for key in _PROVEN
-        if key != "reward_weights"
-    }
     return {
-        **proven,
+        **{k: getattr(trainer, _KEPT_AS.get(k, k), getattr(trainer.args, k)) for k in _RECORDED},
         "use_bias_correction_kl": trainer.args.use_bias_correction_kl,
         "importance_sampling_correction": bool(
             trainer.use_vllm and trainer.vllm_importance_sampling_correction
@@ -168,9 +165,34 @@ def _read_back(trainer: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, int | float) and not isinstance(wanted, bool) and not isinstance(found, str):
-        return bool(found is not None and abs(float(found) - float(wanted)) <= 1e-7 * abs(float(wanted)))
-    if isinstance(wanted, list | tuple):
-        return len(found) == len(wanted) and all(_same(f, w) for f, w in zip(found, wanted, strict=True))
-    return bool(str(getattr(found, "value", found)) == str(wanted) or found == wanted)
+def _read_adapter(model: Any, config: RunConfig) -> dict[str, Any] | None:
+    """The adapter of the trainer's model, None for none. Raises TinaError where another was asked for."""
+    adapters = getattr(model, "peft_config", {})
+    if config.full or not adapters:
+        if bool(adapters) == config.full:
+            raise TinaError(
+                f"the trainer was asked for {'no' if config.full else 'an'} adapter and has "
+                f"{len(adapters) or 'none'}",
+                f"{_OTHERWISE} shows the versions",
+            )
+        return None
+    lora = config.lora
+    built = next(iter(adapters.values()))
+    found = {
+        "r": built.r,
+        "alpha": built.lora_alpha,
+        "dropout": built.lora_dropout,
+        "targets": sorted([t] if isinstance(t := built.target_modules, str) else t),
+        "rslora": built.use_rslora,
+        "dora": built.use_dora,
+    }
+    wanted = {**lora.model_dump(), "alpha": lora.scale}
+    by_name = isinstance(lora.targets, list)  # else peft has found the names
+    wanted["targets"] = sorted(lora.targets or ()) if by_name else found["targets"]
+    for key, value in wanted.items():
+        if not same(found[key], value):
+            raise TinaError(
+                f"the trainer was asked for lora.{key} = {value!r} and has {found[key]!r}",
+                f"{_OTHERWISE} shows the versions",
+            )
+    return found
