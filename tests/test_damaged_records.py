@@ -151,3 +151,28 @@ def test_a_damaged_checkpoint_is_refused_as_a_folder_too(tina, two_runs):
     assert done.returncode == 1
     assert "is damaged: adapter_model.safetensors has changed" in done.stderr
     assert {p.name for p in Path("runs").iterdir()} == {GOOD, RUN}
+
+
+FAULTS = {
+    "'seconds.training' is 1000": {"seconds": {"training": 10**400}},
+    "'phase.since' is \"now\", which is not a number": {"phase": {"name": "training", "since": "now"}},
+    "it has no 'process.started'": {"process": {"pid": 1, "host": "h"}},
+    "'benchmarks[1]' is 1, which is not a text": {"benchmarks": ["a", 1]},
+    "'steps' is true, which is not an integer": {"steps": True},
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_the_place_of_a_fault_in_a_manifest_is_named(tina, two_runs, said):
+    change(two_runs / "manifest.json", **FAULTS[said])
+    done = tina("runs", "--json")
+    assert done.returncode == 0, done.stderr
+    assert said in next(r["status"] for r in json.loads(done.stdout) if r["run"] == RUN)
+
+
+def test_the_last_whole_line_of_metrics_is_found_behind_a_long_damaged_one(tina, two_runs):
+    with open(two_runs / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 81, "x": "' + b"a" * 100_000)
+    assert next(r["steps"] for r in json.loads(tina("runs", "--json").stdout) if r["run"] == RUN) == "80/80"
+    (two_runs / "metrics.jsonl").write_bytes(b"x" * 100_000)
+    assert next(r["steps"] for r in json.loads(tina("runs", "--json").stdout) if r["run"] == RUN) == "0/80"

@@ -31,18 +31,20 @@ def command(runs_dir: str | None, as_json: bool) -> None:
 
 
 def _row(run: Run) -> dict[str, Any]:
+    from tina_harness.runs import ledger
+
     row: dict[str, Any] = {"run": run.id, **dict.fromkeys(COLUMNS)}
     try:
-        manifest = run.manifest()
-        metrics, seconds = run.metrics(), sum(run.seconds().values())
+        manifest, newest = run.manifest(), run.newest()
+        seconds = sum(ledger.seconds_by_phase(manifest, newest).values())
         if manifest.get("kind") == "training":
             row |= {key: manifest.get("config", {}).get(key) for key in ("dataset", "algo")}
         return row | {
-            "status": run.status(),
+            "status": ledger.status(manifest, newest),
             "model": manifest.get("model", {}).get("name"),
-            "steps": f"{metrics[-1]['step'] if metrics else 0}/{manifest.get('steps', 0)}",
+            "steps": f"{newest['step'] if newest else 0}/{manifest.get('steps', 0)}",
             "seconds": round(seconds, 1),
-            "usd": run.usd(seconds),
+            "usd": ledger.usd(manifest.get("hardware", {}), seconds),
         }
     except (TinaError, OSError) as error:
         return row | {"status": f"unreadable: {error.message if isinstance(error, TinaError) else error}"}

@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,27 +39,26 @@ def usd(hardware: HardwareRecord, seconds: float) -> float | None:
     return dollars(hardware.get("usd_per_hour"), devices, seconds)
 
 
-def seconds_by_phase(manifest: Manifest, metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by phase, over all resumes.
+def seconds_by_phase(manifest: Manifest, newest: Mapping[str, Any] | None) -> dict[str, float]:
+    """Seconds by phase, over all resumes. newest: the last line of metrics, see `Run.newest`.
 
     A phase that is under way, or that a kill ended, counts until the run's last sign of life.
     """
     ledger = dict(manifest.get("seconds", {}))
     if phase := manifest.get("phase"):
-        spent = max(0.0, last_sign(manifest, metrics) - phase["since"])
+        spent = max(0.0, last_sign(manifest, newest) - phase["since"])
         ledger[phase["name"]] = round(ledger.get(phase["name"], 0.0) + spent, 3)
     return ledger
 
 
-def last_sign(manifest: Manifest, metrics: Sequence[Mapping[str, Any]]) -> float:
+def last_sign(manifest: Manifest, newest: Mapping[str, Any] | None) -> float:
     """When the run last wrote something (seconds since 1970): its manifest, or a line of metrics.
 
     Lines of version 0.1.0 hold no time; they hold the dollars spent so far, from which it follows.
     """
     phase = manifest.get("phase")
     signs = [moment(manifest.get("updated")), moment(manifest["created"]), phase["since"] if phase else None]
-    if metrics:
-        newest = metrics[-1]
+    if newest:
         signs.append(moment(newest.get("when")))
         price = usd(manifest.get("hardware", {}), 1.0)
         if phase and price and "when" not in newest and isinstance(newest.get("usd"), int | float):
@@ -73,13 +72,23 @@ def this_process() -> ProcessRecord:
     return {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
 
 
-def is_alive(manifest: Manifest, metrics: Sequence[Mapping[str, Any]]) -> bool:
+def status(manifest: Manifest, newest: Mapping[str, Any] | None) -> str:
+    """As in the manifest, but "killed" where it says running and the process has ended.
+
+    The lock is not touched: whoever looks must not be in the way of whoever works.
+    """
+    if manifest["status"] != "running" or is_alive(manifest, newest):
+        return manifest["status"]
+    return "killed"
+
+
+def is_alive(manifest: Manifest, newest: Mapping[str, Any] | None) -> bool:
     """Whether the process that a manifest names still runs; on another machine: whether it wrote lately."""
     process = manifest.get("process")
     if process is None:
         return False
     if process["host"] != socket.gethostname():
-        return time.time() - last_sign(manifest, metrics) < ALIVE_S
+        return time.time() - last_sign(manifest, newest) < ALIVE_S
     return process["started"] == _started(process["pid"]) != ""
 
 

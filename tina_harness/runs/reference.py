@@ -192,15 +192,21 @@ def root(option: str | None = None) -> Path:
 def all_runs(parent: Path) -> list[Run]:
     """Every run under a folder, oldest first. Their manifests may be damaged."""
     try:
-        return [Run(parent / name) for name in sorted(os.listdir(parent)) if _holds_a_run(parent / name)]
+        return [
+            Run(parent / name)
+            for name in sorted(os.listdir(parent))
+            if _holds_a_run(f"{parent}{os.sep}{name}")
+        ]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise TinaError(f"the runs in {parent} cannot be listed: {error.strerror}") from error
 
 
-def _holds_a_run(path: Path) -> bool:
-    return os.path.exists(path / MANIFEST)  # unlike Path.exists, False where it may not be looked into
+def _holds_a_run(path: Path | str) -> bool:
+    return os.path.exists(
+        f"{path}{os.sep}{MANIFEST}"
+    )  # unlike Path.exists, False where it may not be looked into
 
 
 def find(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -22,11 +24,13 @@ from typing import Any, ClassVar
 from tina_harness.errors import RunError, TinaError
 from tina_harness.files import write_json
 from tina_harness.runs.checkpoints import CHECKSUMS, damaged
-from tina_harness.runs.ledger import is_alive, moment, now, seconds_by_phase, this_process, usd
+from tina_harness.runs.ledger import moment, now, seconds_by_phase, status, this_process, usd
 from tina_harness.runs.records import Manifest, Result, read, read_result
 
 MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
 SIGN_EVERY_S = 5.0
+TAIL = 4096  # bytes that hold the last lines of metrics
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Run:
 
     @property
     def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -62,7 +66,7 @@ class Run:
 
     def manifest(self) -> Manifest:
         """The run's manifest. Raises RunError where it is damaged."""
-        return read(self.path / MANIFEST, Manifest)
+        return read(f"{self.path}{os.sep}{MANIFEST}", Manifest)
 
     def update(self, **changes: Any) -> None:
         """Change entries of the manifest, whole."""
@@ -70,12 +74,16 @@ class Run:
 
     def seconds(self) -> dict[str, float]:
         """Seconds by phase, over all resumes; see `ledger.seconds_by_phase`."""
-        manifest = self.manifest()
-        return seconds_by_phase(manifest, self.metrics() if manifest.get("phase") else ())
+        return seconds_by_phase(self.manifest(), self.newest())
 
     def usd(self, seconds: float) -> float | None:
         """The price of that many seconds on its hardware, as known when it was started."""
-        return usd(self.manifest().get("hardware", {}), seconds)
+        return self.price()(seconds)
+
+    def price(self) -> Callable[[float], float | None]:
+        """`usd` for several amounts of seconds: the manifest is read once, when it is first needed."""
+        hardware = functools.cache(lambda: self.manifest().get("hardware", {}))
+        return lambda seconds: usd(hardware(), seconds)
 
     def touch(self) -> None:
         """A sign of life, from work that writes elsewhere; written at most every few seconds."""
@@ -106,17 +114,28 @@ class Run:
 
         A line that was cut by a kill, or is damaged, is left out.
         """
-        by_step: dict[int, dict[str, Any]] = {}
         try:
             text = self._metrics.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict) and type(record.get("step")) is int:
-                    by_step[record["step"]] = record
+        by_step = {line["step"]: line for line in _lines(text)}
         return [by_step[step] for step in sorted(by_step)]
+
+    def newest(self) -> dict[str, Any] | None:
+        """The last whole line of metrics.jsonl; None where there is none. Only the file's end is read."""
+        try:
+            with open(f"{self.path}{os.sep}{METRICS}", "rb", buffering=0) as file:
+                size, length = os.fstat(file.fileno()).st_size, TAIL
+                while True:
+                    start = max(0, size - length)
+                    file.seek(start)
+                    end = file.read(length).decode("utf-8", errors="replace")
+                    whole = end if start == 0 else end.partition("\n")[2]
+                    if (line := next(_lines(whole, backwards=True), None)) or start == 0:
+                        return line
+                    length *= 4
+        except FileNotFoundError:
+            return None
 
     def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
         """The rollouts of one step, with their rewards, as parquet; the newest `keep` steps stay."""
@@ -196,28 +215,38 @@ class Run:
         say: is told of those that cannot be read.
         """
         found = []
-        engine: str | None = None
-        with contextlib.suppress(RunError):
-            engine = self.manifest().get("engine")
-        for path in sorted(self.path.glob("evals/*/results.json")):
+        manifest = functools.cache(self._manifest_if_whole)
+        for path in self._results():
             try:
-                result = read_result(path, engine)
+                result = read_result(path, lambda: manifest().get("engine"))
             except RunError as error:
                 say(error.message)
                 continue
             if benchmark in (None, result["benchmark"]) and checkpoint in (None, result["checkpoint"]):
-                found.append(Result(**{**result, "run": self.id}))  # the folder may have been renamed
+                if result["schema"] == 1 and (hardware := manifest().get("hardware")):
+                    result["usd"] = usd(hardware, result["seconds"])
+                result["run"] = self.id  # the folder may have been renamed
+                found.append(result)
         return sorted(found, key=lambda r: r.get("when", ""))
 
-    def status(self) -> str:
-        """As in the manifest, but "killed" where it says running and the process has ended.
+    def _manifest_if_whole(self) -> Manifest | dict[str, Any]:
+        with contextlib.suppress(RunError):
+            return self.manifest()
+        return {}
 
-        The lock is not touched: whoever looks must not be in the way of whoever works.
-        """
-        manifest = self.manifest()
-        if manifest["status"] != "running" or is_alive(manifest, self.metrics()):
-            return manifest["status"]
-        return "killed"
+    def _results(self) -> list[str]:
+        """The paths of results.json under evals/, in order."""
+        evals = f"{self.path}{os.sep}evals"
+        try:
+            names = sorted(os.listdir(evals))
+        except OSError:  # nothing was evaluated, or it may not be looked into
+            return []
+        paths = [f"{evals}{os.sep}{name}{os.sep}results.json" for name in names]
+        return [path for path in paths if os.path.exists(path)]
+
+    def status(self) -> str:
+        """Its status now; see `ledger.status`."""
+        return status(self.manifest(), self.newest())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Run]:
@@ -236,6 +265,16 @@ class Run:
             yield self
         finally:
             lock.release()
+
+
+def _lines(text: str, backwards: bool = False) -> Iterator[dict[str, Any]]:
+    """The lines of metrics that are whole."""
+    lines = text.splitlines()
+    for line in reversed(lines) if backwards else lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and type(record.get("step")) is int:
+                yield record
 
 
 def create(parent: Path, dataset: str, algo: str, manifest: Mapping[str, Any]) -> Run:
