@@ -119,7 +119,7 @@ def test_latest_is_the_newest_run_that_can_do_what_is_asked(tina):
     assert evaluation > trained
     assert f"{trained}/publish" in tina("publish", "latest", "--repo", "me/mine", "--dry-run").stdout
     assert tina("merge", "latest", "merged").returncode == 0
-    assert json.loads(tina("compare", "latest@base", "latest@80", "--json").stdout)
+    assert json.loads(tina("compare", f"{trained}@base", "latest@80", "--json").stdout)
     assert json.loads(tina("samples", "latest@80", "--json").stdout)
     assert {r["run"] for r in json.loads(tina("cost", "latest", "--json").stdout) if "run" in r} == {
         evaluation

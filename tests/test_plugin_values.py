@@ -176,8 +176,8 @@ def test_an_interval_of_numbers_is_not_that_of_shares():
             "score of problem id0, 'b', gave the text '1': expected a finite",
         ),
         (lambda p, texts: {"a": None}, "score of problem id0, 'a', gave None: expected a finite number"),
-        (lambda p, texts: {"a": 1, "seed": 3}, "score gives 'seed', which is another number in results.json"),
-        (lambda p, texts: {"a": 1, "pass@1": 3}, "score gives 'pass@1', which is another number"),
+        (lambda p, texts: {"a": 1, "tokens": 3}, "score of problem id0 gives 'tokens', which is another"),
+        (lambda p, texts: {"a": 1, "rewards/x": 3}, "score of problem id0 gives 'rewards/x', which is"),
     ],
 )
 def test_a_benchmark_whose_score_fails_is_named_with_the_problem(tmp_path, score, said):

@@ -23,6 +23,7 @@ from tina_harness.specs import (
     Spec,
 )
 
+OURS = {"tokens", "truncated"}  # besides "rewards/NAME", estimates that every result has
 OUTCOMES = ("correct", "incorrect", "no_answer", "bad_gold", "timeout", "error")
 STOP_REASONS = ("stop", "length")
 _LARGEST = 3.4e38  # rewards and scores become 32-bit floats
@@ -150,6 +151,7 @@ def scores(
         found = spec.score(problem, texts)
     if not isinstance(found, Mapping) or not found or not all(isinstance(n, str) and n for n in found):
         raise wrong(spec, what, found, "scores by name")
+    _check_names(spec, what, found)
     if names and set(found) != set(names):
         listed = " and ".join(", ".join(sorted(n)) for n in (found, names))
         raise PluginError(f"{spec.named}: {what} has other names than that of the first problem: {listed}")
@@ -186,13 +188,22 @@ def _score(spec: Benchmark, what: str, given: Any) -> Score:
     return given._replace(value=value)
 
 
-def estimates(metric: Metric, scores: Mapping[str, Sequence[Score]]) -> dict[str, Estimate]:
-    """What a metric makes of the scores of problems, by name."""
+def estimates(
+    metric: Metric, scores: Mapping[str, Sequence[Score]], taken: Collection[str]
+) -> dict[str, Estimate]:
+    """What a metric makes of the scores of problems, by name. taken: names that other metrics have given."""
     with calling(metric, "reduce"):
         found = metric.reduce(scores)
     if not isinstance(found, Mapping) or not all(isinstance(n, str) and n for n in found):
         raise wrong(metric, "reduce", found, "estimates by name")
+    _check_names(metric, "reduce", found, taken)
     return {name: _estimate(metric, f"reduce, '{name}',", given) for name, given in found.items()}
+
+
+def _check_names(spec: Spec, what: str, names: Iterable[str], taken: Collection[str] = ()) -> None:
+    for name in names:
+        if name in OURS or name.startswith("rewards/") or name in taken:
+            raise PluginError(f"{spec.named}: {what} gives '{name}', which is another number", "rename it")
 
 
 def _estimate(metric: Metric, what: str, given: Any) -> Estimate:

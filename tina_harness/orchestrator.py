@@ -193,7 +193,7 @@ def _report(run: Run, plan: Plan, console: Console) -> None:
     seconds = sum(run.seconds().values())
     usd = run.usd(seconds)
     run.update(usd=usd)
-    rows = shown(score_rows(run.results(), run.usd))
+    rows = shown(score_rows(run.results()))
     for row in rows:
         del row["run"]
     console.say()

@@ -115,7 +115,7 @@ def _card(
     manifest = run.manifest()
     config, data = manifest["config"], manifest["dataset"]
     whole, dataset = config.get("full", False), without_paths(data["name"])
-    table = shown(score_rows(results, run.usd))
+    table = shown(score_rows(results))
     scores = [
         EvalResult(
             task_type="text-generation",

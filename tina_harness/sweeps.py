@@ -209,7 +209,7 @@ def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[d
         mine = [r for r in counted if run and r["run"] == run.id]
         usd = run.usd(sum(run.seconds().values())) if run else None
         run_cells = {"usd": usd, "run": run.id if run else None}
-        for row in score_rows(mine, lambda _: None):
+        for row in score_rows(mine):
             cells = {k: row[k] for k in ("benchmark", "metric", "score", "ci95", "unit")}
             rows.append({**record, **cells, **run_cells})
         if not mine:

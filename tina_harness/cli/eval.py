@@ -106,7 +106,7 @@ def command(
     if as_json:
         click.echo(to_json(results))
         return
-    print_rows(shown(score_rows(results, made.usd if made else lambda _: None)), as_json=False)
+    print_rows(shown(score_rows(results)), as_json=False)
     click.echo(f"\nrun directory: {made.path}" if made else "")
 
 

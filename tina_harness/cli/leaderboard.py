@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from tina_harness.cli.common import Name, json_option, runs_dir_option, runs_root
 from tina_harness.errors import TinaError
-
-if TYPE_CHECKING:
-    from tina_harness.runs import Run
 
 
 @click.command()
@@ -30,15 +25,17 @@ def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None
     from tina_harness import runs
     from tina_harness.reporting import rows, tables
 
-    there = {run.id: run for run in runs.all_runs(runs_root(runs_dir))}
     results = [
-        r for run in there.values() for r in run.results(_left_out) if not bench or r["benchmark"] in bench
+        r
+        for run in runs.all_runs(runs_root(runs_dir))
+        for r in run.results(_left_out)
+        if not bench or r["benchmark"] in bench
     ]
     if bench and not results:
         raise TinaError(
             f"nothing was evaluated on {', '.join(bench)} yet", "'tina eval MODEL --bench NAME' does it"
         )
-    groups = rows.ranked(results, lambda r: _usd(there[r["run"]], r["seconds"]))
+    groups = rows.ranked(results)
     if as_json:
         click.echo(tables.as_json([row for _, group in groups for row in group]))
         return
@@ -46,14 +43,6 @@ def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None
         click.echo(f"{heading}\n\n{tables.as_table(rows.shown(group))}\n")
     if not groups:
         click.echo(tables.as_table([]))
-
-
-def _usd(run: Run, seconds: float) -> float | None:
-    try:
-        return run.usd(seconds)
-    except TinaError as error:
-        _left_out(error.message)
-        return None
 
 
 def _left_out(reason: str) -> None:

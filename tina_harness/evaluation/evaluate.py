@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tina_harness import checked
+from tina_harness.errors import TinaError
 from tina_harness.evaluation.samples import SampleStore
 from tina_harness.files import write_json
 from tina_harness.grading import Grader, Verdict
@@ -156,9 +157,12 @@ def evaluate(
     for sample, score in zip(finished, scores, strict=True):
         by_problem.setdefault(sample.problem.id, []).append(score)
     metrics = dict(own)
-    if not own:
-        for metric in settings.metrics:
-            metrics |= checked.estimates(metric, by_problem)
+    for metric in () if own else settings.metrics:
+        metrics |= checked.estimates(metric, by_problem, metrics)
+    if not metrics:
+        raise TinaError(
+            f"no metric applies to {task.benchmark.name}", "add one: --metric pass@1 ('tina list metrics')"
+        )
     metrics |= _measured(settings, finished, _grade(task.benchmark, finished, verdicts, grader))
     metrics["tokens"] = _over_problems(finished, [s.completion.tokens for s in finished], "tokens")
     cut = [float(s.completion.stop_reason == "length") for s in finished]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tina_harness.runs.identity import digest, protocol, summary
@@ -17,12 +17,11 @@ def primary(result: Result) -> EstimateRecord:
     return result["metrics"][result["primary"]]
 
 
-def score_rows(results: Sequence[Result], usd: Callable[[float], float | None]) -> list[dict[str, Any]]:
-    """A row a result. usd: seconds -> dollars, for results of version 0.1.0, which do not hold them."""
+def score_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """A row a result."""
     rows = []
     for r in results:
         found, metrics = primary(r), r["metrics"]
-        dollars = r["usd"] if "usd" in r else usd(r["seconds"])
         rows.append(
             {
                 "model": r["label"],
@@ -38,19 +37,17 @@ def score_rows(results: Sequence[Result], usd: Callable[[float], float | None]) 
                 "tokens": _value(metrics, "tokens"),
                 "truncated": _value(metrics, "truncated"),
                 "seconds": r["seconds"],
-                "usd": dollars,
+                "usd": r.get("usd"),
                 "run": r["run"],
             }
         )
     return rows
 
 
-def ranked(
-    results: Iterable[Result], usd: Callable[[Result], float | None]
-) -> list[tuple[str, list[dict[str, Any]]]]:
+def ranked(results: Iterable[Result]) -> list[tuple[str, list[dict[str, Any]]]]:
     """(what the results of a group have in common, its rows, best first): a group for each protocol.
 
-    Groups with all problems of a benchmark come before those with a part of them. usd: see `score_rows`.
+    Groups with all problems of a benchmark come before those with a part of them.
     """
     groups: dict[tuple[Any, ...], list[Result]] = defaultdict(list)
     for r in results:
@@ -59,12 +56,8 @@ def ranked(
     found = []
     for (_, _, key), mine in sorted(groups.items(), key=lambda g: (g[0][:2], -len(g[1]), g[0][2])):
         mine.sort(key=lambda r: -(primary(r)["value"] or 0.0))
-        names = _names(mine)
-        rows = [
-            {**row, "model": name, "identity": key}
-            for r, name in zip(mine, names, strict=True)
-            for row in score_rows([r], lambda _, r=r: usd(r))  # type: ignore[misc]
-        ]
+        named = zip(score_rows(mine), _names(mine), strict=True)
+        rows = [{**row, "model": name, "identity": key} for row, name in named]
         found.append((summary(mine[0]["identity"]), rows))
     return found
 

@@ -215,24 +215,19 @@ class Run:
         say: is told of those that cannot be read.
         """
         found = []
-        manifest = functools.cache(self._manifest_if_whole)
+        manifest = functools.cache(self.manifest)  # schema 1 needs it
         for path in self._results():
             try:
                 result = read_result(path, lambda: manifest().get("engine"))
+                if result["schema"] == 1:
+                    result["usd"] = usd(manifest().get("hardware", {}), result["seconds"])
             except RunError as error:
                 say(error.message)
                 continue
             if benchmark in (None, result["benchmark"]) and checkpoint in (None, result["checkpoint"]):
-                if result["schema"] == 1 and (hardware := manifest().get("hardware")):
-                    result["usd"] = usd(hardware, result["seconds"])
                 result["run"] = self.id  # the folder may have been renamed
                 found.append(result)
         return sorted(found, key=lambda r: r.get("when", ""))
-
-    def _manifest_if_whole(self) -> Manifest | dict[str, Any]:
-        with contextlib.suppress(RunError):
-            return self.manifest()
-        return {}
 
     def _results(self) -> list[str]:
         """The paths of results.json under evals/, in order."""
