@@ -195,6 +195,19 @@ def test_an_algorithm_that_sets_what_is_the_harness_s_is_refused_by_name(field):
         prepare(resolved(names, "algo=mine"), names)
 
 
+def test_the_loss_types_that_are_known_are_those_of_trl():
+    import inspect
+    import re
+
+    from trl import GRPOTrainer
+
+    from tina_harness.training.settings import LOSSES
+
+    code = inspect.getsource(GRPOTrainer._compute_loss)
+    found = re.findall(r'loss_type (?:==|in) (\[[^]]*\]|"\w+")', code)
+    assert {name for text in found for name in re.findall(r"\w+", text)} == set(LOSSES)
+
+
 def test_values_that_do_not_fit_together_are_the_algorithm_s_fault_where_it_fixes_them():
     names = algorithm(registry.load(), num_generations=5)
     with pytest.raises(TinaError, match=r"what the algorithm mine fixes does not fit: .*multiple of group"):
