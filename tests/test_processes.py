@@ -254,10 +254,21 @@ def _trains(process):
 
 
 @pytest.mark.slow
-def test_what_fails_in_a_training_process_is_one_sentence(tina):
-    done = tina("run", *SMALL, "--processes", "2", "--set", 'lora.targets=["qq_proj"]')
+def test_what_fails_in_a_training_process_is_one_sentence(tina, plugin):
+    plugin(
+        "bad",
+        """
+        from tina_harness import Reward, hookimpl
+        def build():
+            return lambda completions, golds, context: [0.0] if context.step > 1 else [0.5] * len(golds)
+        @hookimpl
+        def tina_rewards():
+            yield Reward(name="bad", summary="s", source="x", build=build)
+        """,
+    )
+    done = tina("run", *SMALL, "--processes", "2", "--reward", "bad")
     assert done.returncode == 1
-    assert "the model has no module 'qq_proj' to adapt" in done.stderr
+    assert "the reward 'bad' of outside_bad 1.0: its function gave" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

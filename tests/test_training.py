@@ -173,11 +173,14 @@ def test_a_killed_run_is_shown_as_killed_and_resumes(tina):
 def test_two_processes_cannot_work_on_one_run(tina):
     process = start("run", "--max-steps", "200", "--limit", "1")
     wait_for_step("runs", 1, process)
-    done = tina("resume", "latest")
+    (run,) = (p.parent.name for p in Path("runs").glob("*/manifest.json"))
+    done = tina("resume", run)
+    latest = tina("resume", "latest")
     process.kill()
     process.wait()
-    assert done.returncode == 2
+    assert done.returncode == latest.returncode == 2
     assert "another process is working on" in done.stderr
+    assert "no run in runs can be resumed" in latest.stderr
 
 
 def test_a_full_disk_is_one_sentence_and_what_was_finished_is_kept(tina, tmp_path):

@@ -45,7 +45,7 @@ def command(
     )
     results = [r for r in found.results() if r["checkpoint"] in labels and bench in (None, r["benchmark"])]
     results.sort(key=lambda r: labels.index(r["checkpoint"]))
-    files = [found.evaluation(r["checkpoint"], r["benchmark"]) / "samples.parquet" for r in results]
+    files = [found.samples_of(r) for r in results]
     rows = [
         {"evaluation": path.parent.name, **row}
         for path in files
