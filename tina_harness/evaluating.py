@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from tina_harness import checked, runs
 from tina_harness.config import Resolved, RunConfig
-from tina_harness.data import ChatTokenizer, load_problems, messages
+from tina_harness.data import ChatTokenizer, load_benchmark, messages
 from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError
 from tina_harness.hardware import Hardware, detect
@@ -250,8 +249,10 @@ def _scored_otherwise(one: Result, other: Result) -> bool:
 
 
 def samples_folder(run: Run) -> Path:
-    """Where samples are kept: TINA_SAMPLES, which the points of a sweep share, else beside the runs."""
-    return Path(os.environ.get("TINA_SAMPLES") or run.path.parent / ".samples")
+    """Where samples are kept: beside the runs; the points of a sweep share those of all runs."""
+    parent = run.path.resolve().parent
+    in_a_sweep = parent.parent.name.startswith("sweep-")
+    return (parent.parent.parent if in_a_sweep else parent) / ".samples"
 
 
 def _by_model(
@@ -315,7 +316,7 @@ def _task(benchmark: Benchmark, tokenizer: ChatTokenizer, registry: Registry, co
     """A benchmark's problems with the prompts that this model sees."""
     from tina_harness.evaluation import Task
 
-    loaded = load_problems(benchmark, registry.catalogue, limit=config.eval.limit)
+    loaded = load_benchmark(benchmark, registry, config.eval.limit)
     user = template_text(registry.catalogue, benchmark.prompt)
     wanted = benchmark.system if config.eval.system is None else config.eval.system
     system = template_text(registry.catalogue, wanted)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tina_harness.data import load_problems
+from tina_harness.data import load_benchmark
 from tina_harness.errors import TinaError
 from tina_harness.planning import Plan
 from tina_harness.registry import Registry
@@ -61,7 +61,7 @@ class Budget:
         wanted = plan.config.eval
         self._longest = 0  # tokens of the evaluation, base and trained, were all as long as they may be
         for b in plan.benchmarks:
-            problems = len(load_problems(b, registry.catalogue, limit=wanted.limit).problems)
+            problems = len(load_benchmark(b, registry, wanted.limit).problems)
             each = (wanted.samples or b.samples) * (wanted.max_new_tokens or b.max_new_tokens)
             self._longest += 2 * problems * each
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tina_harness import checked, runs
 from tina_harness.config import Layers, Resolved, RunConfig
-from tina_harness.data import ChatTokenizer, Loaded, SetAside, cache, load_problems, messages
+from tina_harness.data import ChatTokenizer, Loaded, SetAside, cache, load_benchmark, load_problems, messages
 from tina_harness.data.hub import model_folder
 from tina_harness.data.overlap import VERSION, Match, Report, find_overlap
 from tina_harness.data.prompts import context_length, template_text
@@ -186,8 +186,8 @@ def prepare(resolved: Resolved, registry: Registry, known: dict[Any, Any] | None
     if not config.keep_overlap:
         overlap = _once(
             known,
-            ("overlap", *source, config.seed, *names),
-            lambda: benchmark_overlap(dataset, loaded, benchmarks, registry, config.seed),
+            ("overlap", *source, *names),
+            lambda: benchmark_overlap(loaded, benchmarks, registry),
         )
         for match in overlap.matches:
             aside[match.row] = f"also in {match.benchmark} ({match.kind})"
@@ -372,11 +372,9 @@ def choose_dataset(
     raise TinaError(f"there is no dataset '{name}'", "jsonl:FILE, parquet:FILE, csv:FILE or hf:OWNER/NAME")
 
 
-def benchmark_overlap(
-    dataset: Dataset, loaded: Loaded, benchmarks: Sequence[Benchmark], registry: Registry, seed: int = 0
-) -> Report:
+def benchmark_overlap(loaded: Loaded, benchmarks: Sequence[Benchmark], registry: Registry) -> Report:
     """Which problems of a loaded dataset (by place) are also in a benchmark; cached by their fingerprints."""
-    problems = {b.name: load_problems(b, registry.catalogue, seed) for b in benchmarks}
+    problems = {b.name: load_benchmark(b, registry) for b in benchmarks}
     prints = [loaded.order_print, *(f"{name}:{p.order_print}" for name, p in problems.items())]
     key = "overlap-" + sha256("\n".join([VERSION, *prints]).encode()).hexdigest()[:24]
     if known := cache.read(key):

@@ -61,6 +61,7 @@ class Registry:
         self.catalogue, self.manager, self.disabled = catalogue, manager, disabled
         self.entries: dict[str, dict[str, list[Entry]]] = {kind: {} for kind in KINDS}
         self.broken: list[Broken] = []
+        self.loaded: dict[Spec, Any] = {}  # benchmarks' problems, see `data.load_benchmark`
         self._failures: Counter[str] = Counter()  # of each plugin in each hook, those not told of
 
     def get(self, cls: type[S], name: str) -> S:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from tina_harness.data import hub, readers
 from tina_harness.data.golds import contradicting, unusable
 from tina_harness.errors import TinaError
 from tina_harness.grading.extract import closing_brace
+from tina_harness.registry import Registry
 from tina_harness.specs import Benchmark, Problem, Row, RowSource
 
 CONTRADICTORY = "contradictory golds"
@@ -127,6 +128,19 @@ def _unfit(problems: Sequence[Problem], kind: str, keep_contradictions: bool) ->
     several = {key: list(found) for key, found in golds.items() if len(found) > 1}
     reasons = {key: f"{CONTRADICTORY}: {' | '.join(several[key])}" for key in contradicting(several, kind)}
     return {i: reasons[p.id] for i, p in enumerate(problems) if i not in bad and p.id in reasons} | bad
+
+
+def load_benchmark(spec: Benchmark, registry: Registry, limit: int | None = None) -> Loaded:
+    """What a benchmark describes, loaded once for a registry, and so for a command.
+
+    limit: the first problems only.
+    """
+    if spec not in registry.loaded:
+        registry.loaded[spec] = load_problems(spec, registry.catalogue)
+    loaded: Loaded = registry.loaded[spec]
+    if limit is None:
+        return loaded
+    return replace(loaded, problems=loaded.problems[:limit], rows=loaded.rows[:limit])
 
 
 def write_quarantine(rows: Iterable[SetAside], path: Path) -> None:
