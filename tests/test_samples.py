@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import score
@@ -21,6 +22,7 @@ from tina_harness.data.mirror import digest
 from tina_harness.evaluation.proof import Adapters
 from tina_harness.evaluation.samples import SampleStore, earlier_identity, identity
 from tina_harness.evaluation.sessions import Sessions
+from tina_harness.runs.samples import scores_by_problem
 from tina_harness.specs import Engine
 from tina_plugins.models.nano import folder
 
@@ -117,6 +119,66 @@ def test_a_cut_last_line_is_sampled_again_and_a_damaged_file_is_set_aside_and_na
     assert all(damaged.get("p", s) for s in range(3))
     assert one.path.with_suffix(".damaged").exists()
     assert "1 samples in" in store.said[0]
+
+
+def test_an_entry_that_turns_out_to_be_damaged_when_it_is_read_is_told_and_sampled_again(store):
+    one = store.open()
+    for seed in range(3):
+        one.add("p", seed, Completion("a text", 1, "stop"))
+    one.path.write_bytes(one.path.read_bytes().replace(b"a text", b"a\xfftext", 2))
+    found = store.open()
+    assert store.said == []
+    assert [found.get("p", s) is not None for s in range(3)] == [False, False, True]
+    assert store.said == [f"1 samples in {one.path} are damaged; they are not used"] * 2
+    found.add("p", 0, Completion("again", 1, "stop"))
+    assert store.open().get("p", 0).text == "again"
+
+
+@pytest.mark.parametrize("cut", [20, 60, 75, 90, 120, 400_000, 699_990])
+def test_an_entry_behind_one_that_is_cut_is_found_and_so_are_those_around_it(store, cut):
+    one = store.open()
+    text = '\\frac{1}{2} {"prompt": "' + "x" * 700_000  # longer than is read at once
+    for seed in (0, 7, 2**63 - 1, -5):
+        one.add("p", seed, Completion(text, 1, "stop"))
+    lines = one.path.read_bytes().splitlines(keepends=True)
+    one.path.write_bytes(lines[0] + lines[1][:cut] + lines[2] + lines[3])
+    found = store.open()
+    assert [found.get("p", s) is not None for s in (0, 7, 2**63 - 1, -5)] == [True, False, True, True]
+    assert found.get("p", -5).text == text
+    assert store.said == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x" * 200,
+        b"\0" * 200,
+        b"\n",
+        b'{"prompt": "' + b"0" * 80 + b'"}',
+        b'{"prompt": "' + b"0" * 24,
+        b"[1]",
+    ],
+)
+def test_lines_that_hold_no_entry_are_counted_wherever_they_are(store, line):
+    one = store.open()
+    for seed in range(6):
+        one.add("p", seed, Completion("t" * 90_000, 1, "stop"))
+    lines = one.path.read_bytes().splitlines(keepends=True)
+    for at in (0, 3, 5):
+        one.path.write_bytes(b"".join([*lines[:at], line + b"\n", *lines[at:]]))
+        assert all(store.open().get("p", s) for s in range(6))
+        assert one.path.read_bytes() == b"".join(lines) or line == b"\n"
+    assert len(store.said) == (0 if line == b"\n" else 3)
+    assert all(said.startswith("1 samples in") for said in store.said)
+
+
+def test_the_newest_of_several_whole_samples_of_a_place_is_given(store):
+    one = store.open()
+    for text in ("first", "second", "third"):
+        one.add("p", 1, Completion(text, 1, "stop"))
+    assert store.open().get("p", 1).text == "third"
+    one.path.write_bytes(one.path.read_bytes().replace(b"third", b"\xff"))
+    assert store.open().get("p", 1).text == "second"
 
 
 WRITER = """
@@ -308,6 +370,20 @@ def test_an_evaluation_that_uses_samples_of_version_0_1_says_so_in_a_line(tina):
     assert "40 of them are of an earlier version, which did not record" in again.stderr
     assert (result(again)["reused"], first["reused"]) == (40, 0)
     assert (earlier.read_bytes().count(b"\n"), new.read_bytes().count(b"\n")) == (40, 8)
+
+
+def test_scores_by_problem_are_the_means_of_the_samples_that_count(tmp_path):
+    rows = {
+        "problem_id": ["b", "a", "b", "a", "c", "b", "d"],
+        "verdict": ["correct", "no_answer", "incorrect", "bad_gold", "error", "timeout", "correct"],
+    }
+    path = tmp_path / "samples.parquet"
+    pq.write_table(pa.table(rows), path)  # as version 0.1.0 wrote it
+    assert scores_by_problem(path) == {"b": pytest.approx(1 / 3), "a": 0.0, "d": 1.0}
+    pq.write_table(pa.table({**rows, "score": [0.5, 0.43, 1.0, None, None, 0.0, 7.0]}), path)
+    assert scores_by_problem(path) == {"b": 0.5, "a": 0.43, "d": 7.0}
+    pq.write_table(pa.table({**rows, "score": pa.array([None] * 7, pa.float64())}), path)
+    assert scores_by_problem(path) == {}
 
 
 def engine_that_dies(times):

@@ -26,10 +26,10 @@ from tina_harness import checked
 from tina_harness.discovery import version_of
 from tina_harness.errors import TinaError
 from tina_harness.evaluation.adapters import adapter_settings
+from tina_harness.evaluation.entries import Entries, as_line
 from tina_harness.runs import write_json
 from tina_harness.specs import Completion, Engine, Sampling
 
-ENTRY = b'{"prompt": "'  # how an entry starts; quotes inside a text are escaped, so it starts nowhere else
 LOCK_SECONDS = 60  # an entry takes a ten-thousandth of one
 LIBRARIES = ("torch", "transformers", "peft")
 # Files in a model's folder that no engine reads: documentation, and the state that a training resumes from.
@@ -42,8 +42,6 @@ NO_INPUT = (
 ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
 # peft keeps these as sets, and writes them in a random order.
 UNORDERED = ("target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern")
-
-Place = tuple[str, int]  # (digest of the prompt, seed)
 
 
 class SampleStore:
@@ -67,25 +65,30 @@ class SampleStore:
         self.earlier_used = 0
         self._about = {"of": label, "identity": identity}
         self._lock = FileLock(self.path.with_suffix(".lock"), timeout=LOCK_SECONDS, poll_interval=0.002)
-        self._earlier = {} if earlier is None else _read(folder / f"{_key(earlier)}.jsonl")[0]
-        self._known, damaged = _read(self.path)
-        if damaged:
-            self._set_aside(say)
+        self._say = say
+        self._files = [Entries(self.path)]
+        if self._files[0].damaged:
+            self._set_aside()
+        if earlier is not None:
+            self._files.append(Entries(folder / f"{_key(earlier)}.jsonl"))
 
     def get(self, prompt: str, seed: int) -> Completion | None:
         """A sample that is here already."""
-        place = _digest(prompt), seed
-        found = self._known.get(place)
-        if found is None and (found := self._earlier.get(place)) is not None:
-            self.earlier_used += 1
-        return found
+        for at, entries in enumerate(self._files):
+            found, damaged = entries.get((_digest(prompt), seed))
+            if damaged:
+                self._say(f"{damaged} samples in {entries.path} are damaged; they are not used")
+            if found is not None:
+                self.earlier_used += at
+                return found
+        return None
 
     def add(self, prompt: str, seed: int, completion: Completion) -> None:
         """Keep a sample, on disk before this returns (a kill cannot lose it).
 
         Raises OSError where it cannot be written, TinaError where another process holds the file.
         """
-        line = _line((_digest(prompt), seed), completion)
+        line = as_line((_digest(prompt), seed), completion)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._held():
             # Opened anew each time: another process may have replaced the file (`_set_aside`).
@@ -101,8 +104,7 @@ class SampleStore:
 
     def forget(self) -> None:
         """Use none of the samples that are here; what is sampled now is kept beside them."""
-        self._known = {}
-        self._earlier = {}
+        self._files = []
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -119,18 +121,24 @@ class SampleStore:
         finally:
             self._lock.release()
 
-    def _set_aside(self, say: Callable[[str], None]) -> None:
+    def _set_aside(self) -> None:
         """Keep a copy of a damaged file, and go on with its whole samples."""
         with self._held():
-            self._known, damaged = _read(self.path)
-            if not damaged:  # another process was here first
-                return
-            aside = self.path.with_suffix(".damaged")
-            shutil.copyfile(self.path, aside)
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_bytes(b"".join(_line(place, found) for place, found in self._known.items()))
-            temporary.replace(self.path)
-        say(f"{damaged} samples in {aside} are damaged; it is set aside, they are sampled again")
+            entries = Entries(self.path)
+            damaged = entries.damaged
+            if damaged:  # otherwise another process was here first
+                aside = self.path.with_suffix(".damaged")
+                shutil.copyfile(self.path, aside)
+                temporary = self.path.with_suffix(".tmp")
+                with open(temporary, "wb") as file:
+                    for text in entries.whole():
+                        damaged += text is None
+                        file.write(b"" if text is None else text + b"\n")
+                temporary.replace(self.path)
+                entries = Entries(self.path)
+            self._files = [entries]
+        if damaged:
+            self._say(f"{damaged} samples in {aside} are damaged; it is set aside, they are sampled again")
 
 
 def identity(
@@ -209,39 +217,6 @@ def _settings(adapter: Path) -> str:
         if name not in ORIGIN and value is not None and value is not False and value not in ([], {}):
             kept[name] = value
     return json.dumps(kept)  # the order inside rank_pattern counts: the first pattern that fits decides
-
-
-def _read(path: Path) -> tuple[dict[Place, Completion], int]:
-    """The samples of a file, and how many of its lines hold none because they are damaged.
-
-    A kill, or a full disk, can leave an entry that is cut. The next one then follows in the same line, and
-    is found there.
-    """
-    known: dict[Place, Completion] = {}
-    damaged = 0
-    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    for line in (*lines, rest):
-        found = None
-        for piece in line.split(ENTRY)[1:]:
-            if (found := _entry(ENTRY + piece)) is not None:
-                known[found[0]] = found[1]
-        damaged += found is None and bool(line) and line is not rest
-    return known, damaged
-
-
-def _entry(text: bytes) -> tuple[Place, Completion] | None:
-    """What `_line` wrote, None where it is not whole."""
-    try:
-        entry = json.loads(text)
-        place = str(entry["prompt"]), int(entry["seed"])
-        return place, Completion(str(entry["text"]), int(entry["tokens"]), str(entry["stop_reason"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _line(place: Place, completion: Completion) -> bytes:
-    prompt, seed = place
-    return json.dumps({"prompt": prompt, "seed": seed, **completion._asdict()}).encode() + b"\n"
 
 
 def _key(identity: Mapping[str, Any]) -> str:

@@ -10,15 +10,20 @@ def scores_by_problem(path: Path) -> dict[str, float]:
 
     Files of version 0.1.0 have no scores; their verdicts say the same.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    columns = [c for c in ("problem_id", "verdict", "score") if c in pq.read_schema(path).names]
-    by_problem: dict[str, list[float]] = {}
-    for row in pq.read_table(path, columns=columns).to_pylist():
-        if "score" in row:
-            value = row["score"]
-        else:
-            value = None if row["verdict"] in ("bad_gold", "error") else float(row["verdict"] == "correct")
-        if value is not None:
-            by_problem.setdefault(row["problem_id"], []).append(value)
-    return {problem: sum(values) / len(values) for problem, values in by_problem.items()}
+    names = pq.read_schema(path).names
+    table = pq.read_table(path, columns=["problem_id", "score" if "score" in names else "verdict"])
+    if "score" not in names:
+        verdict = table["verdict"]
+        counts = pc.invert(pc.is_in(verdict, pa.array(["bad_gold", "error"])))
+        score = pc.if_else(counts, pc.equal(verdict, "correct").cast("float64"), None)
+        table = table.select(["problem_id"]).append_column("score", score)
+    means = (
+        table.filter(pc.is_valid(table["score"]))
+        .group_by("problem_id", use_threads=False)
+        .aggregate([("score", "mean")])
+    )
+    return dict(zip(means["problem_id"].to_pylist(), means["score_mean"].to_pylist(), strict=True))
