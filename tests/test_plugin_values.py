@@ -99,9 +99,11 @@ def test_a_reward_gets_the_verdicts_of_what_it_asks_for_in_an_evaluation(tmp_pat
         other = context.grade(["\\boxed{1}", "\\boxed{5}"], ["2", "5"])
         answers.append([[v.correct for v in verdicts] for verdicts in (*odd, other, context.grade([], []))])
         assert context.problem_ids == ["id0", "id1", "id2", "id3"]
+        assert [p.extra.get("level") for p in context.problems] == [0, 1, 2, 3]
         return [float(v.correct) for v in odd[1]]
 
-    result, scores = evaluated(tmp_path, of_tina_odd(Benchmark), PROBLEMS, COMPLETIONS, [rewarding(function)])
+    problems = [p._replace(extra={"level": n}) for n, p in enumerate(PROBLEMS)]
+    result, scores = evaluated(tmp_path, of_tina_odd(Benchmark), problems, COMPLETIONS, [rewarding(function)])
     assert answers == [[[True, False], [True, False, True, False], [False, True], []]]
     assert result["rewards/mine"].value == 0.5
     assert (result["pass@1"].value, result["pass@1"].unit) == (0.5, "share")

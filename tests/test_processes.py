@@ -74,7 +74,16 @@ def test_two_processes_write_one_run(tina):
     run = runs.Run(path)
     assert [m["step"] for m in run.metrics()] == [1, 2, 3]
     assert done.stdout.count("step 3/3") == 1
-    assert len(pq.read_table(path / "completions" / "step-000003.parquet")) == 32
+    rollouts = pq.read_table(path / "completions" / "step-000003.parquet").to_pylist()
+    assert len(rollouts) == 32
+    by_problem = {}
+    for row in rollouts:
+        by_problem.setdefault(row["problem_id"], []).append(row)
+    for rows in by_problem.values():
+        assert sum(r["advantage"] for r in rows) == pytest.approx(0, abs=1e-4)
+        rewards = [r["format"] + 2 * r["score"] for r in rows]
+        best = max(r["advantage"] for r in rows)
+        assert [r["advantage"] == best for r in rows] == [r == max(rewards) for r in rewards]
     (step, checkpoint), *_ = run.checkpoints()
     assert step == 3
     assert runs.damaged(checkpoint) == ""

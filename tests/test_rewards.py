@@ -12,11 +12,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tina_harness import Reward, RewardContext, TinaError, registry
+from tina_harness import Problem, Reward, RewardContext, TinaError, registry
 from tina_harness.config import RunConfig
 from tina_harness.errors import PluginError
 from tina_harness.grading import Grader, GraderFailing
-from tina_harness.scoring import build_rewards
+from tina_harness.scoring import build_rewards, item_of
 from tina_harness.testing import HOSTILE
 from tina_harness.training.rewards import Scorer
 
@@ -252,16 +252,19 @@ def built(spec, warn=print, **parameters):
     return build_rewards(config, known, warn)[spec.name]
 
 
-def scored(grader, rewards, texts, golds, step=1):
+def problems_with(golds, kind="math"):
+    return [Problem(f"id{n}", f"p{n}", gold, kind, "mine") for n, gold in enumerate(golds)]
+
+
+def scored(grader, rewards, texts, golds, problems=None, scorer=None, step=1):
     """(rewards by name, the scorer) of one batch, as TRL asks for it."""
-    scorer = Scorer(grader, rewards, 10, False)
+    scorer = scorer or Scorer(grader, rewards, 10, False, problems or problems_with(golds))
     given = {
         function.__name__: function(
             prompts=["p"] * len(texts),
             completions=texts,
-            completion_ids=[[1]] * len(texts),
-            gold=golds,
-            problem_id=[f"id{n}" for n in range(len(texts))],
+            completion_ids=[[len(text), 1] for text in texts],
+            place=range(len(texts)),
             trainer_state=SimpleNamespace(global_step=step),
         )
         for function in scorer.functions()
@@ -333,6 +336,94 @@ def test_each_row_is_counted_once_whatever_the_rewards_ask_for():
         rewards = {"asking": built(asking([])), "accuracy": built(REWARDS["accuracy"])}
         _, scorer = scored(grader, rewards, ["\\boxed{1}", "\\boxed{1}", "\\boxed{2}"], ["{", "{", "2"])
     assert scorer.not_gradable == 2
+
+
+def test_a_training_grades_with_kind_policy_and_problem_text():
+    said_again = "Which letter? The answer is the one that you box: \\boxed{B}"
+    problem = Problem("id0", said_again, "B", "choice", "mine")
+    texts = ["Answer: (b)", f"{said_again} I do not know", "\\boxed{A}, no, \\boxed{B}"]
+    with Grader(1) as grader:
+        for policy, right in (("tina", [1, 0, 0]), ("last-box", [1, 0, 1])):
+            rewards = {"accuracy": built(REWARDS["accuracy"])}
+            scorer = Scorer(grader, rewards, 10, False, [problem] * 3, policy)
+            values, _ = scored(grader, rewards, texts, ["B"] * 3, scorer=scorer)
+            items = [item_of(problem, text, policy) for text in texts]
+            assert values["accuracy"] == [v.correct for v in grader.grade(items)] == right
+            assert scorer.rollouts["score"] == right
+
+
+def test_rows_with_one_text_and_one_gold_are_each_graded_by_their_own_problem():
+    one, other = "Say it, please: \\boxed{7}", "Say 7 in any way that you like"
+    problems = [Problem("id0", other, "7", "math", "mine"), Problem("id1", one, "7", "math", "mine")]
+    with Grader(1) as grader:
+        values, _ = scored(grader, {"accuracy": built(REWARDS["accuracy"])}, [one, one], ["7", "7"], problems)
+    assert values["accuracy"] == [1.0, 0.0]
+
+
+def test_a_reward_gets_the_problems_with_their_further_columns():
+    seen = []
+
+    def function(completions, golds, context):
+        seen.append((context.problems, context.problem_ids))
+        return [p.extra["weight"] * 1.0 for p in context.problems]
+
+    spec = Reward(name="weighted", summary="s", source="x", build=lambda: function, high=3)
+    problems = [p._replace(extra={"weight": n}) for n, p in enumerate(problems_with("123"))]
+    with Grader(1) as grader:
+        values, _ = scored(grader, {"weighted": built(spec)}, ["a", "b", "c"], "123", problems)
+    assert values["weighted"] == [0.0, 1.0, 2.0]
+    assert seen == [(problems, ["id0", "id1", "id2"])]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What is kept of the rollouts
+
+
+def columns(scorer, *names):
+    return [scorer.rollouts[name] for name in names]
+
+
+def test_the_rollouts_of_a_step_have_problem_score_and_advantage_in_the_order_of_its_completions():
+    rewards = {"accuracy": built(REWARDS["accuracy"])}
+    with Grader(1) as grader:
+        _, scorer = scored(grader, rewards, TEXTS, ["1", "3", "", "1"])
+        assert columns(scorer, "problem_id", "advantage") == [["id0", "id1", "id2", "id3"], [None] * 4]
+        assert columns(scorer, "score", "gold") == [[1.0, 0.0, None, 1.0], ["1", "3", "", "1"]]
+        scorer.add_advantages([[9, 1, 0], [9, 1, 0], [7, 1, 0], [9, 1, 0]], [1.0, -1.0, 0.0, 1.0])
+        scored(grader, rewards, TEXTS[1:3], ["1", "3"], scorer=scorer)  # the step samples once more
+        scorer.add_advantages([[9, 1], [7, 1]], [0.5, -0.5])
+        assert columns(scorer, "advantage") == [[1.0, -1.0, 0.0, 1.0, 0.5, -0.5]]
+        assert columns(scorer, "completion") == [TEXTS + TEXTS[1:3]]
+        assert {len(values) for values in scorer.rollouts.values()} == {6}
+        scored(grader, rewards, TEXTS[:2], ["1", "3"], scorer=scorer, step=2)
+        assert columns(scorer, "completion", "advantage") == [TEXTS[:2], [None, None]]
+
+
+@pytest.mark.parametrize("trained_on", [[[9, 1]], [[7, 1], [9, 1]], [[9, 1], [7, 1], [9, 1]], []])
+def test_advantages_of_other_completions_than_were_scored_are_not_said_to_be_theirs(trained_on):
+    with Grader(1) as grader:
+        _, scorer = scored(grader, {"accuracy": built(REWARDS["accuracy"])}, TEXTS[1:3], ["1", "1"])
+    scorer.add_advantages(trained_on, [1.0] * len(trained_on))
+    assert columns(scorer, "advantage") == [[None, None]]
+    unasked = Scorer(None, {}, 10, False, [])  # the trainer scores by itself
+    unasked.add_advantages(trained_on, [1.0] * len(trained_on))
+    assert columns(unasked, "advantage") == [[]]
+
+
+def test_without_a_reward_that_asks_for_verdicts_there_are_no_scores_and_nothing_is_graded():
+    with Grader(1) as grader:
+        _, scorer = scored(grader, {"format": built(REWARDS["format"])}, TEXTS, GOLDS)
+        assert columns(scorer, "score") == [[None] * 4]
+        assert grader.counts.total() == 0
+
+
+def test_a_reward_named_as_a_column_of_ours_has_a_column_of_its_own():
+    spec = Reward(name="score", summary="s", source="x", build=lambda: lambda c, g, x: [0.25] * len(c))
+    with Grader(1) as grader:
+        _, scorer = scored(
+            grader, {"score": built(spec), "accuracy": built(REWARDS["accuracy"])}, TEXTS, GOLDS
+        )
+    assert columns(scorer, "score", "rewards/score") == [[1.0, 0.0, 0.0, 1.0], [0.25] * 4]
 
 
 @pytest.mark.parametrize(

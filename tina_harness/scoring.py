@@ -29,26 +29,38 @@ from tina_harness.statistics import estimate, unit_of
 class Verdicts:
     """`RewardContext.grade` for some rows: a verdict for each pair that a reward asks about, graded once.
 
-    items: how each row is graded. known: verdicts of the rows, where there are some already. A pair that is
-    no row's is graded as the row with its completion would be, or else by the kind and policy of the rows.
+    items: how each row is graded. known: verdicts of the rows, where there are some already. A pair is graded
+    as the row in its place, if that has this pair, or as another row with it. A pair that is no row's is
+    graded as the row with its completion would be, or else by the kind and policy of the rows.
     """
 
     def __init__(self, grader: Grader, items: Sequence[Item], known: Sequence[Verdict] = ()) -> None:
         self._grader = grader
-        self._items = {item.completion: item for item in reversed(items)}
+        self._items = list(items)
+        self._by_pair = {(item.completion, item.gold): item for item in reversed(items)}
+        self._by_text = {item.completion: item for item in reversed(items)}
         self._any = replace(items[0], prompt="") if items else Item("", "")
-        self.known: dict[tuple[str, str], Verdict] = {}  # (completion, gold) -> verdict, as they were graded
+        self.known: dict[Item, Verdict] = {}  # in the order in which they were graded
         for item, verdict in zip(items, known, strict=False):
-            self.known.setdefault((item.completion, item.gold), verdict)
+            self.known.setdefault(item, verdict)
 
     def __call__(self, completions: Sequence[str], golds: Sequence[str]) -> list[Verdict]:
-        pairs = asked(completions, golds)
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self.known]
+        items = [self._item(place, *pair) for place, pair in enumerate(asked(completions, golds))]
+        new = [item for item in dict.fromkeys(items) if item not in self.known]
         if new:
-            items = [replace(self._items.get(c, self._any), completion=c, gold=g) for c, g in new]
-            self.known.update(zip(new, self._grader.grade(items), strict=True))
+            self.known.update(zip(new, self._grader.grade(new), strict=True))
             self._grader.check()
-        return [self.known[pair] for pair in pairs]
+        return [self.known[item] for item in items]
+
+    def _item(self, place: int, completion: str, gold: str) -> Item:
+        pair = completion, gold
+        if place < len(self._items):
+            item = self._items[place]
+            if (item.completion, item.gold) == pair:
+                return item
+        return self._by_pair.get(pair) or replace(
+            self._by_text.get(completion, self._any), completion=completion, gold=gold
+        )
 
 
 def asked(completions: Sequence[str], golds: Sequence[str]) -> list[tuple[str, str]]:
@@ -62,7 +74,7 @@ def asked(completions: Sequence[str], golds: Sequence[str]) -> list[tuple[str, s
 
 
 def item_of(problem: Problem, completion: str, policy: str) -> Item:
-    """What the grader is asked about a completion of a problem."""
+    """What the grader is asked about a completion of a problem, in training and in evaluation."""
     return Item(problem.gold, completion, problem.kind, policy, problem.problem)
 
 

@@ -133,6 +133,11 @@ class RowSource(Spec):
     answer_after: the gold is the text behind the last occurrence of this marker.
     parse: for any other shape: row -> (problem, gold); a gold of None sets the row aside.
     columns: the columns `parse` reads; a dataset without them is refused by name.
+    extra: further columns, such as ("difficulty", "target_length"), which rewards and scorers get as
+        `Problem.extra`.
+    answer_kind: how golds compare: "math" tells it from the gold; "choice" is a letter; `tina grade
+        --help` lists the others.
+    answer_policy: what counts as the answer of a completion, a name in `grading.POLICIES`.
     rows: for generated data: seed -> rows, in place of a repo.
     system: the name of a prompt template in `registry.toml`, "" for no system prompt.
     license, expected_rows: as published, for `tina show` and as a check.
@@ -147,6 +152,9 @@ class RowSource(Spec):
     answer_after: str | None = None
     parse: Callable[[Row], tuple[str, str | None]] | None = None
     columns: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    answer_kind: str = "math"
+    answer_policy: str = "tina"
     rows: Callable[[int], Iterable[Row]] | None = None
     system: str = ""
     license: str = ""
@@ -155,7 +163,8 @@ class RowSource(Spec):
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """The columns that must be there."""
-        return self.columns if self.parse else (self.problem, self.answer)
+        read = self.columns if self.parse else (self.problem, self.answer)
+        return tuple(dict.fromkeys((*read, *self.extra)))
 
 
 class Dataset(RowSource):
@@ -176,9 +185,6 @@ class Benchmark(RowSource):
     prompt: the name of a prompt template in `registry.toml`, with `{problem}` in it.
     samples: completions per problem; few problems want more of them.
     max_new_tokens: longest completion.
-    answer_kind: how golds compare: "math" tells it from the gold; "choice" is a letter; `tina grade
-        --help` lists the others.
-    answer_policy: what counts as the answer of a completion, a name in `grading.POLICIES`.
     conversation: the turns that a model is given for a problem, in place of `prompt` and `system`.
     scorer: for what is not an answer to grade: (problem, its completions) -> a score for each of them.
     score: the same for one problem as a whole: (problem, its completions) -> scores by name, of which the
@@ -192,8 +198,6 @@ class Benchmark(RowSource):
     prompt: str = "math-boxed"
     samples: int = 1
     max_new_tokens: int = 32_768
-    answer_kind: str = "math"
-    answer_policy: str = "tina"
     conversation: Callable[[Problem], Sequence[dict[str, str]]] | None = None
     scorer: Callable[[Problem, Sequence[str]], Sequence[Score]] | None = None
     score: Callable[[Problem, Sequence[str]], Mapping[str, float]] | None = None
@@ -238,14 +242,41 @@ class Metric(Spec):
     reduce: Callable[[Mapping[str, Sequence[Score]]], Mapping[str, Estimate]]
 
 
+class Extra(Mapping[str, Any]):
+    """A row's further columns by name, read-only. Unlike a mapping proxy it can be pickled and hashed."""
+
+    def __init__(self, columns: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._columns = dict(columns)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._columns))
+
+    def __repr__(self) -> str:
+        return repr(self._columns)
+
+
 class Problem(NamedTuple):
-    """One normalised row. `id` is a hash of the problem text, the same on every machine."""
+    """One normalised row.
+
+    id: a hash of the problem text, the same on every machine. kind: how its gold compares. extra: the
+    columns that its source names as `extra`, with the values that the row has (None where it lacks one).
+    """
 
     id: str
     problem: str
     gold: str
     kind: str
     source: str
+    extra: Mapping[str, Any] = Extra()
 
 
 class Graded(Protocol):
@@ -264,7 +295,8 @@ class RewardContext(NamedTuple):
         `correct` is None for every pair.
     tokens: length of each completion in tokens. prompts: the rendered prompts.
     max_completion_tokens: the length at which completions are cut. step: optimizer step.
-    problem_ids: of each completion the id of its problem.
+    problems, problem_ids: of each completion its problem, and that problem's id. A problem has the further
+        columns of its own source: those of a dataset are not there when a run is evaluated on a benchmark.
     """
 
     grade: Callable[[Sequence[str], Sequence[str]], Sequence[Graded]]
@@ -273,6 +305,7 @@ class RewardContext(NamedTuple):
     max_completion_tokens: int = 0
     step: int = 0
     problem_ids: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
 
 
 class RewardFunction(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 
 from tina_harness.data.load import CONTRADICTORY, Loaded, SetAside, problem_id
 from tina_harness.grading import rules
+from tina_harness.specs import Problem
 
 # Upper ends of the bins of the length histogram, in characters.
 BINS = (50, 100, 200, 400, 800, 1600, 3200)
@@ -106,10 +107,15 @@ def audit(name: str, loaded: Loaded) -> Audit:
         repeated=sum(len(found) > 1 for found in golds.values()),
         contradictions=tuple((text, tuple(golds[key])) for key, text in texts.items()),
         lengths=_lengths(everything),
-        kinds=dict(Counter(rules.kind_of(p.gold) for p in loaded.problems).most_common()),
+        kinds=dict(Counter(_kind(p) for p in loaded.problems).most_common()),
         scripts=dict(Counter(script(t) for t in everything).most_common()),
         drawings=sum("[asy]" in t for t in everything),
     )
+
+
+def _kind(problem: Problem) -> str:
+    """As its source says, or else as the gold tells."""
+    return rules.kind_of(problem.gold) if problem.kind == "math" else problem.kind
 
 
 def _lengths(texts: Sequence[str]) -> dict[str, int]:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 from tina_harness import checked
 from tina_harness.data import hub, readers
 from tina_harness.data.golds import contradicting, unusable
-from tina_harness.errors import TinaError
-from tina_harness.grading.extract import closing_brace
+from tina_harness.errors import TinaError, did_you_mean
+from tina_harness.grading import rules
+from tina_harness.grading.extract import POLICIES, closing_brace
 from tina_harness.registry import Registry
-from tina_harness.specs import Benchmark, Problem, Row, RowSource
+from tina_harness.specs import Benchmark, Extra, Problem, Row, RowSource
 
 CONTRADICTORY = "contradictory golds"
 _LONGEST_NUMBER = 400  # digits of a number that is written out
@@ -78,13 +79,13 @@ def load_problems(
 
     limit: the first rows only. Of datasets, golds that cannot be read, or are not equal to themselves, are
     set aside, and so are all rows of a problem whose golds, among these rows, contradict each other. Raises
-    TinaError for a missing repo, split or column, and where no row is left.
+    TinaError for a missing repo, split or column, an unknown kind or policy, and where no row is left.
     """
+    _check_answers(spec)
     rows, origin, revision = _rows(spec, catalogue, seed)
     problems: list[Problem] = []
     numbers: list[int] = []
     set_aside: list[SetAside] = []
-    kind = spec.answer_kind if isinstance(spec, Benchmark) else "math"
     for number, row in enumerate(rows):
         if limit is not None and len(problems) == limit:
             break
@@ -95,10 +96,12 @@ def load_problems(
         elif gold is None or not gold.strip():
             set_aside.append(SetAside(number, "no gold answer", text, ""))
         else:
-            problems.append(Problem(problem_id(text), text.strip(), unwrap(gold), kind, spec.name))
+            extra = Extra({name: row[name] for name in spec.extra})
+            text, gold = text.strip(), unwrap(gold)
+            problems.append(Problem(problem_id(text), text, gold, spec.answer_kind, spec.name, extra))
             numbers.append(number)
     if not isinstance(spec, Benchmark):
-        bad = _unfit(problems, kind, keep_contradictions)
+        bad = _unfit(problems, spec.answer_kind, keep_contradictions)
         set_aside += [
             SetAside(numbers[i], why, problems[i].problem, problems[i].gold) for i, why in bad.items()
         ]
@@ -110,6 +113,14 @@ def load_problems(
             f"the first reason: {set_aside[0].reason}" if set_aside else "it is empty",
         )
     return Loaded(tuple(problems), tuple(sorted(set_aside)), origin, revision, tuple(numbers))
+
+
+def _check_answers(spec: RowSource) -> None:
+    known = {"answer_kind": rules.KINDS, "answer_policy": POLICIES}
+    for field, names in known.items():
+        if (name := getattr(spec, field)) not in names:
+            hint = did_you_mean(name, names, f"there are: {', '.join(names)}")
+            raise TinaError(f"{spec.named} has {field}='{name}', which does not exist", hint)
 
 
 def _unfit(problems: Sequence[Problem], kind: str, keep_contradictions: bool) -> dict[int, str]:

@@ -324,6 +324,7 @@ def _measured(
             prompts=[s.prompt for s in finished],
             max_completion_tokens=settings.sampling.max_new_tokens,
             problem_ids=[s.problem.id for s in finished],
+            problems=[s.problem for s in finished],
         )
         values = reward(texts, golds, context)
         share = all(0 <= v <= 1 for v in values if v is not None)

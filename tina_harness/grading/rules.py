@@ -681,7 +681,9 @@ def _letters(gold: str, answer: str) -> Ruling:
         m.group(1).upper() if (m := re.match(r"(?:\\text\{)? ?\(?([A-Za-z])(?![A-Za-z])", clean(t))) else None
         for t in (gold, answer)
     ]
-    return Ruling(letters[0] is not None and letters[0] == letters[1], "the option's letter")
+    if letters[0] is None:
+        return Ruling(False, "the gold is not an option's letter")
+    return Ruling(letters[0] == letters[1], "the option's letter")
 
 
 # What math-verify does not parse: an energy E_1 (Euler's number to it), the Sun's subscript, NumPy's names.

@@ -4,10 +4,11 @@ from tina_harness.files import write_json
 from tina_harness.runs.checkpoints import CHECKSUMS, damaged, seal
 from tina_harness.runs.ledger import now
 from tina_harness.runs.reference import all_runs, find, root
-from tina_harness.runs.run import Run, create, disk_full, is_disk_full
+from tina_harness.runs.run import ROLLOUT_TEXTS, Run, create, disk_full, is_disk_full
 
 __all__ = [
     "CHECKSUMS",
+    "ROLLOUT_TEXTS",
     "Run",
     "all_runs",
     "create",

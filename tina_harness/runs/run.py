@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SIGN_EVERY_S = 5.0
 TAIL = 4096  # bytes that hold the last lines of metrics
+ROLLOUT_TEXTS = ("problem_id", "prompt", "completion", "gold")  # in completions/*.parquet; others: numbers
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Run:
             return None
 
     def save_completions(self, step: int, columns: Mapping[str, Sequence[Any]], keep: int) -> None:
-        """The rollouts of one step, with their rewards, as parquet; the newest `keep` steps stay."""
+        """The rollouts of one step as parquet; the newest `keep` steps stay. Numbers may be None."""
         if not keep:
             return
         import pyarrow as pa
@@ -148,7 +149,8 @@ class Run:
         folder.mkdir(exist_ok=True)
         target = folder / f"step-{step:06d}.parquet"
         temporary = target.with_suffix(".tmp")
-        pq.write_table(pa.table(dict(columns)), temporary)
+        types = {name: pa.string() if name in ROLLOUT_TEXTS else pa.float64() for name in columns}
+        pq.write_table(pa.table(dict(columns), schema=pa.schema(types.items())), temporary)
         temporary.replace(target)
         for old in sorted(folder.glob("step-*.parquet"))[: -keep or None]:
             old.unlink()

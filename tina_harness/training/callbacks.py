@@ -216,11 +216,12 @@ class StepCallback(TrainerCallback):
         mine = self.training.scorer.rollouts
         if self.trainer.accelerator.num_processes == 1:
             return mine
-        return {name: gather_object(values) for name, values in sorted(mine.items())}
+        each = gather_object([mine])
+        return {name: [value for one in each for value in one[name]] for name in mine}
 
     def _examples(self) -> list[str]:
         """A few completions of the newest rollouts, on a line each."""
-        texts = self.training.scorer.rollouts.get("completion", [])
+        texts = self.training.scorer.rollouts["completion"]
         return [repr(text[:160]) for text in texts[:: max(1, len(texts) // 3)]][:3]
 
     def _last_good(self) -> str:

@@ -44,11 +44,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     rows = datasets.Dataset.from_dict(
-        {
-            "prompt": list(training.prompts),
-            "gold": [p.gold for p in training.problems],
-            "problem_id": [p.id for p in training.problems],
-        }
+        {"prompt": list(training.prompts), "place": list(range(len(training.prompts)))}
     )
     trainer = harnessed(trainer_class)(
         model=model,
@@ -69,6 +65,7 @@ def train(run: Run, training: Training, resume_from: Path | None = None) -> None
             task_type="CAUSAL_LM",
         ),
     )
+    trainer.on_advantages = training.scorer.add_advantages
     built = _read_back(trainer, settings(training))
     built["lora"] = _read_adapter(trainer.model, config)
     trained, everything = built["trainable_parameters"], built["parameters"]

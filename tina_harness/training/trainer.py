@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+
+OnAdvantages = Callable[[list[list[int]], list[float]], None]
 
 # Losses that divide by the number of sequences, which the masks of skipped ones do not lower.
 _BY_SEQUENCE = ("grpo", "sapo", "dr_grpo")
@@ -58,6 +60,7 @@ def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def harnessed(trainer_class: type) -> type:
     """A subclass of a `GRPOTrainer` class that counts seconds by phase and leaves groups without rewards out.
 
+    `on_advantages` is told of each scored batch: (token ids of each completion, then padding; advantages).
     `phases`: seconds since they were last taken, of "rollout" and "grading". `skipped`: groups since then in
     which no completion got any reward (all `None`). TRL gives such a group advantages of zero and still
     divides by it; here its tokens do not count, neither in the loss nor in what the loss is divided by.
@@ -68,6 +71,7 @@ def harnessed(trainer_class: type) -> type:
         def __init__(self, *args: Any, **options: Any) -> None:
             self.phases = {"rollout": 0.0, "grading": 0.0}
             self.skipped = 0
+            self.on_advantages: OnAdvantages = lambda token_ids, advantages: None
             super().__init__(*args, **options)
             sharded = self._dist.is_fsdp or self._dist.is_zero3
             if self.use_vllm and isinstance(self.model, PeftModel) and not sharded:
@@ -102,6 +106,8 @@ def harnessed(trainer_class: type) -> type:
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             batch = super()._generate_and_score_completions(inputs)
+            if batch["advantages"].dim() == 1:  # an algorithm may have one a token
+                self.on_advantages(batch["completion_ids"].tolist(), batch["advantages"].tolist())
             if not self._empty.any():
                 return batch
             here = len(batch["completion_mask"])
