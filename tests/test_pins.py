@@ -27,6 +27,11 @@ def test_the_options_of_every_command_are_those_that_were_agreed():
     assert pins.commands() == pinned("commands.txt")
 
 
+def test_the_grader_changes_with_a_decision_whether_its_version_does():
+    """A verdict that may change needs a higher VERSION in grading/rules.py: samples are graded again then."""
+    assert [pins.grading()] == pinned("grading.txt")
+
+
 @pytest.mark.slow
 def test_the_keys_of_every_record_and_of_every_json_are_those_that_were_agreed(tmp_path):
     assert pins.records(tmp_path) == pinned("records.txt")

@@ -3,7 +3,8 @@
     python tools/pins.py             # print what differs from tests/pins/
     python tools/pins.py --write     # take it over: the diff of tests/pins/ is then a decision to review
 
-tests/test_pins.py fails while they differ. `training.json` holds the losses, rewards and samples of a short
+tests/test_pins.py fails while they differ. `grading.txt` changes with the grader's sources: raise VERSION in
+grading/rules.py where a verdict may change. `training.json` holds the losses, rewards and samples of a short
 run under the versions that it names, and is compared only under those.
 """
 
@@ -197,6 +198,19 @@ def versions() -> dict[str, str]:
     return {"machine": platform.machine(), **{name: metadata.version(name) for name in VERSIONS}}
 
 
+def grading() -> str:
+    """The version of the grader's rules, and a digest of the sources that a verdict depends on."""
+    import hashlib
+
+    from tina_harness import grading
+    from tina_harness.grading import rules
+
+    folder = Path(grading.__file__).parent
+    sources = [folder / f"{name}.py" for name in ("extract", "grader", "rules", "symbolic")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return f"version {rules.VERSION}  {digest[:16]}"
+
+
 def main() -> None:
     """Compare or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -206,6 +220,7 @@ def main() -> None:
         found = {
             "public.txt": "\n".join(public_names()) + "\n",
             "commands.txt": "\n".join(commands()) + "\n",
+            "grading.txt": grading() + "\n",
             "records.txt": "\n".join(records(Path(one))) + "\n",
             "training.json": json.dumps(training(Path(two)), indent=1) + "\n",
         }

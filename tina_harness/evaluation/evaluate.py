@@ -18,7 +18,7 @@ from tina_harness.files import write_json
 from tina_harness.grading import Grader, Verdict
 from tina_harness.runs import Run, now
 from tina_harness.runs.identity import Identity
-from tina_harness.runs.records import EngineRecord, EstimateRecord, Result
+from tina_harness.runs.records import SCHEMA, EngineRecord, EstimateRecord, Result
 from tina_harness.scoring import Scorer, Verdicts, as_score, asked, item_of
 from tina_harness.specs import (
     Benchmark,
@@ -182,7 +182,7 @@ def write(
 ) -> Result:
     """Write `samples.parquet` and `results.json` of an evaluation, and return the latter."""
     result = Result(
-        schema=2,
+        schema=SCHEMA,
         run=run.id,
         checkpoint=subject.checkpoint,
         label=subject.label,

@@ -20,6 +20,7 @@ from tina_harness.errors import RunError
 from tina_harness.runs.identity import Identity, with_digest
 
 R = TypeVar("R")
+SCHEMA = 2  # of the records that are written; those of 1 (version 0.1.0) are read
 Fault = tuple[str, str]  # (where in the value, what is wrong there: "" for what is missing)
 Check = Callable[[Any], Fault | None]
 LARGEST = sys.float_info.max
@@ -87,8 +88,12 @@ class _Started(TypedDict):
 
 
 class Manifest(_Started, total=False):
-    """manifest.json. seconds: by phase. usd: when the run ended. updated: the last change or sign of life."""
+    """manifest.json. seconds: by phase. usd: when the run ended. updated: the last change or sign of life.
 
+    schema: 1 where it is not there.
+    """
+
+    schema: int
     id: str
     kind: str
     config: dict[str, Any]

@@ -25,7 +25,7 @@ from tina_harness.errors import RunError, TinaError
 from tina_harness.files import write_json
 from tina_harness.runs.checkpoints import CHECKSUMS, damaged
 from tina_harness.runs.ledger import moment, now, seconds_by_phase, status, this_process, usd
-from tina_harness.runs.records import Manifest, Result, read, read_result
+from tina_harness.runs.records import SCHEMA, Manifest, Result, read, read_result
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
@@ -284,7 +284,14 @@ def create(parent: Path, dataset: str, algo: str, manifest: Mapping[str, Any]) -
         path.mkdir(parents=True)
         write_json(
             path / MANIFEST,
-            {"id": path.name, "created": now(), "status": "running", "process": this_process(), **manifest},
+            {
+                "schema": SCHEMA,
+                "id": path.name,
+                "created": now(),
+                "status": "running",
+                "process": this_process(),
+                **manifest,
+            },
         )
     except OSError as error:
         if error.errno == errno.ENOSPC:
