@@ -180,7 +180,7 @@ def training(place: Path) -> dict[str, Any]:
         for n in (1, 10)
     )
     samples = {
-        path.parent.name: pq.read_table(path).column("completion").to_pylist()
+        path.parent.name.rpartition("-")[0]: pq.read_table(path).column("completion").to_pylist()
         for path in sorted(run.glob("evals/*/samples.parquet"))
     }
     return {
