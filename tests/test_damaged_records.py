@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tina_harness.runs import seal
+
 RECORDS = Path(__file__).resolve().parent / "fixtures" / "v1"
 RUN = "20261124-224014-arithmetic-grpo-553a2d"
 GOOD = "20261124-200000-arithmetic-grpo-000000"
@@ -116,7 +118,14 @@ def weights(run):
     return run / "checkpoints" / "checkpoint-80" / "adapter_model.safetensors"
 
 
+def with_nan(file):
+    """NaN in the last number, and a seal that fits: as a diverged training would leave it."""
+    file.write_bytes(file.read_bytes()[:-4] + b"\x00\x00\xc0\x7f")
+    seal(file.parent)
+
+
 BROKEN = {
+    "NaN": with_nan,
     "cut": lambda f: f.write_bytes(f.read_bytes()[:-100]),
     "one bit": lambda f: f.write_bytes(f.read_bytes()[:-1] + bytes([f.read_bytes()[-1] ^ 1])),
     "missing": lambda f: f.unlink(),
@@ -138,7 +147,8 @@ def test_a_damaged_checkpoint_is_refused_and_a_whole_one_is_named(tina, two_runs
     BROKEN[kind](weights(two_runs))
     done = tina(*words)
     assert done.returncode == 1
-    assert f"the checkpoint of step 80 of {RUN} is damaged: adapter_model.safetensors" in done.stderr
+    assert f"the checkpoint of step 80 of {RUN} is damaged: " in done.stderr
+    assert ("not finite" if kind == "NaN" else "adapter_model.safetensors") in done.stderr
     assert f"name one as {RUN}@60" in done.stderr
     assert not Path("merged").exists()
     assert len(list((two_runs / "evals").iterdir())) == 2
@@ -151,6 +161,11 @@ def test_a_damaged_checkpoint_is_refused_as_a_folder_too(tina, two_runs):
     assert done.returncode == 1
     assert "is damaged: adapter_model.safetensors has changed" in done.stderr
     assert {p.name for p in Path("runs").iterdir()} == {GOOD, RUN}
+    BROKEN["NaN"](weights(two_runs))
+    (folder / "checksums.json").unlink()
+    done = tina("eval", "tina-nano", "--adapter", folder, "--bench", "arithmetic-heldout", "--limit", "2")
+    assert done.returncode == 1
+    assert "has values that are not finite" in done.stderr
 
 
 FAULTS = {

@@ -30,7 +30,7 @@ from tina_harness.provenance import environment
 from tina_harness.registry import Registry
 from tina_harness.reporting.console import Console, clock, libraries_aside
 from tina_harness.runs import Run
-from tina_harness.runs.checkpoints import check_seal
+from tina_harness.runs.checkpoints import check_whole
 from tina_harness.runs.identity import Identity
 from tina_harness.runs.identity import digest as digest_of
 from tina_harness.runs.records import Result, subset
@@ -73,7 +73,7 @@ def prepare_all(
     tasks = {b.name: _task(b, tokenizer, registry, plan.config) for b in plan.benchmarks}
     paths = [s.adapter for s in subjects if s.adapter]
     for path in paths:
-        check_seal(path)
+        check_whole(path)
     prompts = [prompt for task in tasks.values() for prompt in task.prompts[:8]]
     adapters = Adapters(plan.folder, paths, tokenizer.ids(prompts), console.say)
     if plan.engine.check_adapter:

@@ -21,7 +21,7 @@ from tina_harness.data.prompts import context_length, template_text
 from tina_harness.errors import TinaError, did_you_mean
 from tina_harness.hardware import Hardware, detect, gpus
 from tina_harness.registry import Registry
-from tina_harness.runs.checkpoints import check_seal
+from tina_harness.runs.checkpoints import check_whole
 from tina_harness.runs.records import EngineRecord
 from tina_harness.scoring import build_rewards
 from tina_harness.specs import Algorithm, Benchmark, Dataset, Engine, Model, Problem
@@ -487,7 +487,7 @@ def locate(model: Model, registry: Registry) -> tuple[Path, str]:
     if model.path is not None:
         with checked.calling(model, "path"):
             folder = Path(model.path())
-        check_seal(folder)
+        check_whole(folder)
         return folder, "local"
     revision = str(registry.catalogue.get("revisions", {}).get(model.repo, ""))
     return model_folder(model.repo, revision)

@@ -31,10 +31,45 @@ def damaged(folder: Path) -> str:
     return ""
 
 
-def check_seal(folder: Path) -> None:
-    """Raise RunError where a folder was sealed and is not as it was then. One without a seal passes."""
-    if (folder / CHECKSUMS).exists() and (damage := damaged(folder)):
+def check_whole(folder: Path) -> None:
+    """Raise RunError where a folder was sealed and is not as it was then, or an adapter holds no numbers.
+
+    A folder without a seal, such as an adapter from elsewhere, may have any files.
+    """
+    damage = damaged(folder) if (folder / CHECKSUMS).exists() else ""
+    if damage := damage or not_finite(folder):
         raise RunError(
             f"the checkpoint {folder} is damaged: {damage}",
             "its numbers would be those of another model; use another checkpoint, or train it again",
         )
+
+
+def not_finite(folder: Path) -> str:
+    """Which tensor of an adapter has values that are no numbers (NaN or infinite), in words; "" for none."""
+    import numpy as np
+
+    path = folder / "adapter_model.safetensors"
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + size)
+        for name, entry in header.items():
+            if name != "__metadata__" and entry["dtype"] in _EXPONENT:
+                kind, mask = _EXPONENT[entry["dtype"]]
+                start, end = entry["data_offsets"]
+                bits = np.frombuffer(data[start:end].tobytes(), dtype=kind)
+                if bool(((bits & mask) == mask).any()):
+                    return f"{name} has values that are not finite"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
+        return ""  # not an adapter, or one that `check_adapter` refuses with the reason
+    return ""
+
+
+# The bits of a float's exponent, all set where it is infinite or NaN, by safetensors' name of its type.
+_EXPONENT = {
+    "F64": ("<u8", 0x7FF0000000000000),
+    "F32": ("<u4", 0x7F800000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+}

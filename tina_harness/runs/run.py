@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from tina_harness.errors import RunError, TinaError
 from tina_harness.files import write_json
-from tina_harness.runs.checkpoints import CHECKSUMS, damaged
+from tina_harness.runs.checkpoints import CHECKSUMS, damaged, not_finite
 from tina_harness.runs.ledger import moment, now, seconds_by_phase, status, this_process, usd
 from tina_harness.runs.records import SCHEMA, Manifest, Result, read, read_result
 
@@ -171,10 +171,10 @@ class Run:
         Raises RunError, which names the steps that are whole, where it is damaged or not there.
         """
         found = dict(self.checkpoints())
-        damage = damaged(found[step]) if step in found else "it is not there"
+        damage = _damage(found[step]) if step in found else "it is not there"
         if not damage:
             return found[step]
-        whole = [str(s) for s, folder in found.items() if s != step and not damaged(folder)]
+        whole = [str(s) for s, folder in found.items() if s != step and not _damage(folder)]
         raise RunError(
             f"the checkpoint of step {step} of {self.id} is damaged: {damage}",
             f"these steps are whole: {', '.join(whole)}; name one as {self.id}@{whole[-1]}"
@@ -262,6 +262,10 @@ class Run:
             yield self
         finally:
             lock.release()
+
+
+def _damage(checkpoint: Path) -> str:
+    return damaged(checkpoint) or not_finite(checkpoint)
 
 
 def _lines(text: str, backwards: bool = False) -> Iterator[dict[str, Any]]:
