@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tina_harness.errors import TinaError
-from tina_harness.evaluation.adapters import check_adapter, model_shapes
+from tina_harness.evaluation.adapters import beyond_matrices, check_adapter, model_shapes
 from tina_harness.specs import Engine, EngineSession
 
 Vector = NDArray[np.float64]  # log-probabilities in nats, of every token after a sequence's first
@@ -153,19 +153,33 @@ def compare(engine: Vector, expected: Vector, noise: float) -> Comparison:
 
 
 def reference(folder: Path, adapters: Sequence[Path], sequences: Sequence[Sequence[int]]) -> list[Vector]:
-    """Log-probabilities of the model and of each adapter on it: a model loaded for each, so that none changes
-    another's."""
+    """Log-probabilities of the model and of each adapter on it.
+
+    Adapters that come off whole share one load of the model; any other has a load of its own.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    found = []
-    for adapter in (None, *adapters):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        if adapter is not None:
-            model = PeftModel.from_pretrained(model, str(adapter))
-        found.append(np.concatenate(token_logprobs(model.eval(), sequences)))
-    return found
+    def load() -> Any:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    model = load()
+    found: dict[Path | None, Vector] = {None: np.concatenate(token_logprobs(model, sequences))}
+    shared: Any = None
+    for number, adapter in enumerate(a for a in adapters if not beyond_matrices(a)):
+        if shared is None:
+            shared = PeftModel.from_pretrained(model, str(adapter), adapter_name=f"a{number}")
+        else:
+            shared.load_adapter(str(adapter), adapter_name=f"a{number}")
+        shared.set_adapter(f"a{number}")
+        found[adapter] = np.concatenate(token_logprobs(shared.eval(), sequences))
+    del model, shared
+    for adapter in adapters:
+        if adapter not in found:
+            alone = PeftModel.from_pretrained(load(), str(adapter)).eval()
+            found[adapter] = np.concatenate(token_logprobs(alone, sequences))
+    return [found[subject] for subject in (None, *adapters)]
 
 
 def token_logprobs(model: Any, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
