@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -80,6 +82,18 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     from tina_harness.reporting import tables
 
     click.echo(tables.as_json(rows) if as_json else tables.as_table(rows))
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without garbage collection: records hold no cycles, and the more are read, the longer it walks them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def runs_root(option: str | None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tina_harness.cli.common import Name, json_option, runs_dir_option, runs_root
+from tina_harness.cli.common import Name, json_option, runs_dir_option, runs_root, uncollected
 from tina_harness.errors import TinaError
 
 
@@ -12,6 +12,7 @@ from tina_harness.errors import TinaError
 @click.option("--bench", type=Name("benchmark"), multiple=True, help="Only this benchmark. May be repeated.")
 @runs_dir_option
 @json_option
+@uncollected()
 def command(bench: tuple[str, ...], runs_dir: str | None, as_json: bool) -> None:
     """Rank everything that was evaluated, with 95% intervals, benchmark by benchmark.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tina_harness.cli.common import json_option, print_rows, runs_dir_option, runs_root
+from tina_harness.cli.common import json_option, print_rows, runs_dir_option, runs_root, uncollected
 from tina_harness.errors import TinaError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ COLUMNS = ("status", "dataset", "algo", "model", "steps", "seconds", "usd")
 @click.command()
 @runs_dir_option
 @json_option
+@uncollected()
 def command(runs_dir: str | None, as_json: bool) -> None:
     """List the runs, newest last.
 

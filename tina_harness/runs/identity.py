@@ -44,9 +44,12 @@ def with_digest(parts: Mapping[str, Any]) -> Identity:
     return Identity(**{**parts, "digest": digest(parts)})  # type: ignore[typeddict-item]
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
+
+
 def digest(value: Any) -> str:
     """16 hex digits that are the same for equal values, whatever the order of keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    text = _ENCODER.encode(value)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

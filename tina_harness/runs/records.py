@@ -227,6 +227,9 @@ def read_result(path: Path | str, engine: Callable[[], str | None]) -> Result:
     return _upgraded(_of_shape(value, OldResult, path), engine())
 
 
+KEPT = ("reused", "seed", "origin", "revision", "tokens", "when")  # as they are in both schemas
+
+
 def _upgraded(old: OldResult, engine: str | None) -> Result:
     """Schema 1 as schema 2. What it did not record is None in the identity."""
     of, count = old.get("problems_of"), old["problems"]
@@ -234,10 +237,10 @@ def _upgraded(old: OldResult, engine: str | None) -> Result:
     low, high = old["ci95"] if old["ci95"] else (None, None)
     metrics = {metric: _share(old["pass@1"], count, low, high)}
     for name, value in old.items():
-        if name.startswith(("pass@", "maj@")) and name not in ("pass@1", metric):
+        if "@" in name and name.startswith(("pass@", "maj@")) and name not in ("pass@1", metric):
             metrics[name] = _share(value, count)  # type: ignore[arg-type]
     metrics |= {f"rewards/{name}": _share(value, count) for name, value in old["rewards"].items()}
-    metrics["tokens"] = EstimateRecord(value=old["mean_tokens"], low=None, high=None, n=count, unit="tokens")
+    metrics["tokens"] = {"value": old["mean_tokens"], "low": None, "high": None, "n": count, "unit": "tokens"}
     metrics["truncated"] = _share(old["truncated"], count)
     identity = with_digest(
         {
@@ -252,30 +255,32 @@ def _upgraded(old: OldResult, engine: str | None) -> Result:
             "compared": {"model": old["model"], "label": old["label"], "checkpoint": old["checkpoint"]},
         }
     )
-    kept = {k: v for k, v in old.items() if k in ("reused", "seed", "origin", "revision", "tokens", "when")}
-    return Result(
-        schema=1,
-        run=old["run"],
-        checkpoint=old["checkpoint"],
-        label=old["label"],
-        model=old["model"],
-        benchmark=old["benchmark"],
-        identity=identity,
-        primary=metric,
-        metrics=metrics,
-        problems=count,
-        problems_of=of,
-        samples=old["samples"],
-        counts=old.get("verdicts", {}),
-        seconds=old["seconds"],
-        **kept,  # type: ignore[typeddict-item]
-    )
+    result: Result = {
+        "schema": 1,
+        "run": old["run"],
+        "checkpoint": old["checkpoint"],
+        "label": old["label"],
+        "model": old["model"],
+        "benchmark": old["benchmark"],
+        "identity": identity,
+        "primary": metric,
+        "metrics": metrics,
+        "problems": count,
+        "problems_of": of,
+        "samples": old["samples"],
+        "counts": old.get("verdicts", {}),
+        "seconds": old["seconds"],
+    }
+    for key in KEPT:
+        if key in old:
+            result[key] = old[key]  # type: ignore[literal-required]
+    return result
 
 
 def _share(
     value: float | None, n: int, low: float | None = None, high: float | None = None
 ) -> EstimateRecord:
-    return EstimateRecord(value=value, low=low, high=high, n=n, unit="share")
+    return {"value": value, "low": low, "high": high, "n": n, "unit": "share"}
 
 
 def subset(problems: int, of: int | None, limit: int | None = None) -> str:
