@@ -14,15 +14,12 @@ def as_json(rows: Any) -> str:
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as an aligned table. The columns are the first row's keys."""
+    from tabulate import tabulate
+
     if not rows:
         return "(none)"
-    cells = [[cell(row.get(key)).strip() for key in rows[0]] for row in rows]
-    widths = [
-        max(len(name) + 2, max(map(len, column)))
-        for name, column in zip(rows[0], zip(*cells, strict=True), strict=True)
-    ]
-    lines = [list(rows[0]), ["-" * width for width in widths], *cells]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    cells = [[cell(row.get(key)) for key in rows[0]] for row in rows]
+    return str(tabulate(cells, headers=list(rows[0]), tablefmt="simple", disable_numparse=True))
 
 
 def cell(value: Any) -> str:
