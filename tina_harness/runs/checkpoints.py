@@ -23,7 +23,7 @@ def damaged(folder: Path) -> str:
         sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         for name, digest in sums.items():
             if sha256(folder / name) != digest:
-                return f"{name} has changed since it was written"
+                return f"{name} has changed"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, ValueError, AttributeError, TypeError) as error:
