@@ -119,6 +119,14 @@ def test_results_of_a_run_are_kept_side_by_side_and_the_base_is_sampled_once(tin
     assert [r["reused"] for r in later] == [12, 12]
 
 
+@pytest.mark.slow
+def test_a_sweep_over_how_benchmarks_are_sampled_shows_each_point_s_own_result(tina):
+    words = ("--max-steps", "1", "--limit", "2", "--samples", "1", "--json")
+    rows = shown(tina("sweep", "--grid", "eval.temperature=0.5,1.0", *words))
+    assert [row["eval.temperature"] for row in rows] == ["0.5", "1.0"]
+    assert all(row["score"] is not None for row in rows)
+
+
 PLUGIN = """
     from tina_harness import Benchmark, Estimate, Metric, Problem, Score, hookimpl
 

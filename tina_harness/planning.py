@@ -127,45 +127,21 @@ def prepare(resolved: Resolved, registry: Registry, known: dict[Any, Any] | None
     known = {} if known is None else known
     resolved = _as_accelerate_says(resolved)
     config = resolved.config
-    hardware = detect(registry.catalogue, config.hardware)
-    if hardware.gpu:
-        hardware = replace(hardware, count=config.processes)
-        if config.processes > len(gpus()) and config.accelerate_config is None:  # its machines may be several
-            raise TinaError(
-                f"{config.processes} processes need a GPU each; there are {len(gpus())}",
-                f"--processes {len(gpus())}, or other devices in CUDA_VISIBLE_DEVICES",
-            )
-    if config.rollout_server is not None:
-        _need_gpu(hardware, "a rollout server takes the weights", "leave --rollout-server out")
-        hardware = replace(hardware, elsewhere=config.rollout_gpus)
+    hardware = _machine(config, registry)
     notes: list[str] = []
     dataset = choose_dataset(config.dataset, registry, config.problem_column, config.answer_column)
     algorithm = registry.get(Algorithm, config.algo)
-    engine = choose_engine(config.engine, registry, hardware)
-    if engine.remote:
-        raise TinaError(
-            f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
-        )
-    if engine.needs_gpu:
-        other = "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too"
-        _need_gpu(hardware, f"the engine '{engine.name}' samples rollouts", other)
-    if not engine.rollouts and engine.requires != "transformers":
-        notes.append(f"the engine {engine.name} evaluates; rollouts are sampled by transformers, through TRL")
+    engine = _rollout_engine(config, registry, hardware, notes)
     resolved, of_others = as_fixed(resolved, algorithm, engine)
     config = resolved.config
     notes += of_others
     for name in config.train.report_to:
         if importlib.util.find_spec(name) is None:
             raise TinaError(f"--report-to {name} needs the package '{name}'", f"pip install {name}")
-    names = config.bench or list(dataset.benchmarks)
-    benchmarks = tuple(choose_benchmark(name, registry) for name in names)
+    benchmarks = _benchmarks(config, dataset, registry)
     if not config.rewards:
         raise TinaError("the run has no rewards", "add one with --set rewards.accuracy.weight=1")
     build_rewards(config, registry, lambda _: None)
-    for benchmark in benchmarks:  # what an evaluation needs is missed before the training
-        system = benchmark.system if config.eval.system is None else config.eval.system
-        for text in (benchmark.prompt, system):
-            template_text(registry.catalogue, text)
     model = choose_model(config.model, registry, hardware, notes)
     folder, model_origin = _once(known, ("model", model.name), lambda: locate(model, registry))
     if config.lora.targets is not None and not config.full:
@@ -186,7 +162,7 @@ def prepare(resolved: Resolved, registry: Registry, known: dict[Any, Any] | None
     if not config.keep_overlap:
         overlap = _once(
             known,
-            ("overlap", *source, *names),
+            ("overlap", *source, *(b.name for b in benchmarks)),
             lambda: benchmark_overlap(loaded, benchmarks, registry),
         )
         for match in overlap.matches:
@@ -285,6 +261,47 @@ def _scheduled(resolved: Resolved, steps: int, notes: list[str]) -> Resolved:
         )
     notes.append(f"{key} is {steps}, as long as the training, not {given} ({resolved.origin(key)})")
     return resolved.replaced({key: (steps, "tina run: as many as are trained")})
+
+
+def _machine(config: RunConfig, registry: Registry) -> Hardware:
+    """The devices that the run pays for. Raises TinaError where there are fewer than it needs."""
+    hardware = detect(registry.catalogue, config.hardware)
+    if hardware.gpu:
+        hardware = replace(hardware, count=config.processes)
+        if config.processes > len(gpus()) and config.accelerate_config is None:  # its machines may be several
+            raise TinaError(
+                f"{config.processes} processes need a GPU each; there are {len(gpus())}",
+                f"--processes {len(gpus())}, or other devices in CUDA_VISIBLE_DEVICES",
+            )
+    if config.rollout_server is not None:
+        _need_gpu(hardware, "a rollout server takes the weights", "leave --rollout-server out")
+        hardware = replace(hardware, elsewhere=config.rollout_gpus)
+    return hardware
+
+
+def _rollout_engine(config: RunConfig, registry: Registry, hardware: Hardware, notes: list[str]) -> Engine:
+    """The engine, where it can sample rollouts on this machine; notes: takes a line for the user."""
+    engine = choose_engine(config.engine, registry, hardware)
+    if engine.remote:
+        raise TinaError(
+            f"the engine '{engine.name}' evaluates only", f"tina eval MODEL --engine {engine.name}"
+        )
+    if engine.needs_gpu:
+        other = "--engine transformers trains without; 'tina eval --engine' takes it on a CPU too"
+        _need_gpu(hardware, f"the engine '{engine.name}' samples rollouts", other)
+    if not engine.rollouts and engine.requires != "transformers":
+        notes.append(f"the engine {engine.name} evaluates; rollouts are sampled by transformers, through TRL")
+    return engine
+
+
+def _benchmarks(config: RunConfig, dataset: Dataset, registry: Registry) -> tuple[Benchmark, ...]:
+    """The run's benchmarks. What their prompts need is missed here, before the training."""
+    found = tuple(choose_benchmark(name, registry) for name in config.bench or dataset.benchmarks)
+    for benchmark in found:
+        system = benchmark.system if config.eval.system is None else config.eval.system
+        for text in (benchmark.prompt, system):
+            template_text(registry.catalogue, text)
+    return found
 
 
 def _need_gpu(hardware: Hardware, what: str, hint: str) -> None:

@@ -27,7 +27,7 @@ from tina_harness.provenance import as_begun
 from tina_harness.registry import Registry
 from tina_harness.reporting.rows import score_rows
 from tina_harness.runs.records import Result
-from tina_harness.runs.results import alike
+from tina_harness.runs.results import alike, preferred
 
 LONGEST_NAME = 120  # characters of a point's folder, before the digest that then makes it its own
 
@@ -204,7 +204,7 @@ def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[d
     rows = []
     runs_of = [point.run() for point in todo]
     trained = [r for run in runs_of if run for r in run.results() if r["checkpoint"] != "base"]
-    counted = [r for group in alike(_last(trained)).values() for r in group]
+    counted = _comparable(_last(trained))
     for run, record in zip(runs_of, records, strict=True):
         mine = [r for r in counted if run and r["run"] == run.id]
         usd = run.usd(sum(run.seconds().values())) if run else None
@@ -216,6 +216,16 @@ def table(todo: Sequence[Point], records: Sequence[Mapping[str, Any]]) -> list[d
             empty = dict.fromkeys(("benchmark", "metric", "score", "ci95", "unit"))
             rows.append({**record, **empty, **run_cells})
     return rows
+
+
+def _comparable(results: Sequence[Result]) -> list[Result]:
+    """Of each run and benchmark one result: obtained as those of most runs, where the run has such a one.
+
+    A grid over how benchmarks are sampled gives each point results of its own kind, which its row names.
+    """
+    found = [r for group in alike(results).values() for r in group]
+    there = {(r["run"], r["benchmark"]) for r in found}
+    return found + preferred(r for r in results if (r["run"], r["benchmark"]) not in there)
 
 
 def _last(results: Sequence[Result]) -> list[Result]:
