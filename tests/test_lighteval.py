@@ -146,7 +146,7 @@ def test_lighteval_s_tasks_run_here_with_examples_and_stop_sequences(mirror, tin
     assert math["primary"].startswith("pass@k")
     assert gsm8k["problems"] == math["problems"] == 3
     again = tina("eval", "tina-nano", "--bench", "lighteval:gsm8k|2", *words)
-    assert "samples were here already" in again.stderr or json.loads(again.stdout)[0]["reused"] == 3
+    assert "everything was evaluated before" in again.stderr or json.loads(again.stdout)[0]["reused"] == 3
 
 
 def test_a_task_s_metric_sees_what_was_said_before_a_stop_sequence(mirror):
