@@ -85,7 +85,7 @@ def test_installing_a_plugin_of_every_kind_changes_nothing_that_was_not_asked_fo
         assert "engine transformers" in said
         lines = (place / trained["path"] / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         kept = ("loss", "reward", "rewards/format", "rewards/accuracy", "kl", "tokens")
-        scores = ("checkpoint", "pass@1", "ci95", "tokens", "rewards", "engine", "label")
+        scores = ("checkpoint", "metrics", "counts", "identity", "engine", "label")
         seen[when] = {
             "plan": plan,
             "training": [{k: json.loads(line)[k] for k in kept} for line in lines],

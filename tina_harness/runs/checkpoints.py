@@ -25,7 +25,7 @@ def damaged(folder: Path) -> str:
             if sha256(folder / name) != digest:
                 return f"{name} has changed"
     except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
+        return f"{Path(str(error.filename)).name} is missing ({error.strerror})"
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return str(error) or type(error).__name__
     return ""

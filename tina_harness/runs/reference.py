@@ -60,7 +60,7 @@ def to_evaluate(text: str, parent: Path) -> tuple[Run, list[int | None]]:
     steps: list[int | None] = [step for step, _ in run.checkpoints()]
     if which == "base" or (not which and not steps and run.manifest().get("kind") != "training"):
         return run, [None]
-    return run, steps if which == "all" and steps else [_step(run, which)]
+    return run, steps if which == "all" and steps else [_step(run, which, WORDS)]
 
 
 def evaluated(text: str, parent: Path, bench: Sequence[str] = ()) -> tuple[Run, list[str]]:
@@ -135,8 +135,11 @@ def _steps(run: Run) -> list[int]:
     return [step for step, _ in run.checkpoints()]
 
 
-def _step(run: Run, which: str) -> int:
-    """The step of a checkpoint; which: "" for the last, a step, "best" or "transition"."""
+def _step(run: Run, which: str, words: Sequence[str] = ("best", "transition")) -> int:
+    """The step of a checkpoint; which: "" for the last, a step, "best" or "transition".
+
+    words: what may stand in place of a step, for the error.
+    """
     steps = _steps(run)
     if not steps:
         raise TinaError(f"{run.id} has no checkpoint yet", f"continue it with 'tina resume {run.id}'")
@@ -147,7 +150,7 @@ def _step(run: Run, which: str) -> int:
     if which and not (which.isdecimal() and int(which) in steps):
         there = ", ".join(map(str, steps))
         raise TinaError(
-            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or {', '.join(WORDS)}"
+            f"{run.id} has no checkpoint '{which}'", f"it has steps {there}; or {', '.join(words)}"
         )
     return int(which) if which else steps[-1]
 
