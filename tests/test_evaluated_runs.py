@@ -19,7 +19,7 @@ BENCH = ("--bench", "arithmetic-heldout", "--limit", "3", "--samples", "1")
 
 def killed_run():
     """A run whose process was killed after its first checkpoint."""
-    words = ("run", "--max-steps", "60", "--set", "train.save_every=2", *BENCH)
+    words = ("run", "--max-steps", "24", "--set", "train.save_every=2", *BENCH)
     process = subprocess.Popen(
         [sys.executable, "-m", "tina_harness", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -49,13 +49,8 @@ def test_a_killed_run_that_was_evaluated_is_still_killed_and_is_resumed(tina):
     done = tina("resume", "latest")
     assert done.returncode == 0, done.stderr
     assert run.status() == "finished"
-    assert run.metrics()[-1]["step"] == 60
-
-
-@pytest.mark.slow
-def test_an_interrupted_or_failed_run_stays_so_when_it_is_evaluated(tina):
-    run = killed_run()
-    for status in ("interrupted", "failed", "finished"):
+    assert run.metrics()[-1]["step"] == 24
+    for status in ("interrupted", "failed"):
         run.update(status=status)
         assert tina("eval", run.id, *BENCH).returncode == 0
         assert run.status() == status
