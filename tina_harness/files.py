@@ -28,3 +28,16 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(tensor name -> its dtype, shape and data_offsets; where the data begin) of a safetensors file.
+
+    Raises OSError where it cannot be read, and ValueError where it is none.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 0 < size < 100_000_000:
+            raise ValueError(f"{path} is not a safetensors file")
+        header = json.loads(file.read(size))
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}, 8 + size

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tina_harness.errors import TinaError
+from tina_harness.files import safetensors_header
 
 Shapes = Mapping[str, list[int]]
 _WHOLE = ("token_adapter.trainable_tokens_delta",)  # of no shape that a header could be compared with
@@ -183,9 +184,5 @@ def beyond_matrices(adapter: Path, allowed: Collection[str] = ()) -> list[str]:
 
 def _shapes(file: Path) -> dict[str, list[int]]:
     """Tensor name -> shape, from the header of a safetensors file."""
-    with open(file, "rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        if not 0 < size < 100_000_000:
-            raise ValueError(f"{file} is not a safetensors file")
-        header = json.loads(opened.read(size))
-    return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    header, _ = safetensors_header(file)
+    return {name: entry["shape"] for name, entry in header.items()}

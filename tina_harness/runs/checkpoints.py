@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tina_harness.errors import RunError
-from tina_harness.files import sha256, write_json
+from tina_harness.files import safetensors_header, sha256, write_json
 
 CHECKSUMS = "checksums.json"
 
@@ -50,12 +50,10 @@ def not_finite(folder: Path) -> str:
 
     path = folder / "adapter_model.safetensors"
     try:
-        with open(path, "rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        data = np.memmap(path, dtype=np.uint8, mode="r", offset=8 + size)
+        header, begin = safetensors_header(path)
+        data = np.memmap(path, dtype=np.uint8, mode="r", offset=begin)
         for name, entry in header.items():
-            if name != "__metadata__" and entry["dtype"] in _EXPONENT:
+            if entry["dtype"] in _EXPONENT:
                 kind, mask = _EXPONENT[entry["dtype"]]
                 start, end = entry["data_offsets"]
                 bits = np.frombuffer(data[start:end].tobytes(), dtype=kind)
