@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +32,27 @@ from tina_harness.runs.records import Result
 from tina_harness.specs import Benchmark, Model, Sampling
 
 
-def identities(
+@dataclass(frozen=True)
+class Depends:
+    """What the samples of a subject on a benchmark depend on (see `samples.identity`), and its result."""
+
+    samples: Mapping[str, Any]
+    result: Identity
+
+
+def dependencies(
     plan: Plan | Evaluation, subjects: Sequence[Any], ready: Prepared
-) -> dict[tuple[Any, str], Identity]:
+) -> dict[tuple[Any, str], Depends]:
     """(subject, benchmark) -> what its result depends on. Weights are hashed, once for a content."""
     from tina_harness.data.mirror import digest
     from tina_harness.evaluation.identity import identity_of
 
     what = {}
     for subject in subjects:
-        samples = {
-            name: _samples_identity(plan, subject, s.sampling, digest) for name, s in ready.settings.items()
-        }
         for name, task in ready.tasks.items():
-            what[subject, name] = identity_of(task, ready.settings[name], samples[name])
+            settings = ready.settings[name]
+            samples = _samples_identity(plan, subject, settings.sampling, digest)
+            what[subject, name] = Depends(samples, identity_of(task, settings, samples))
     return what
 
 
@@ -72,7 +79,7 @@ def evaluate_all(
     from tina_harness.grading import Grader
 
     ready = prepared or prepare_all(plan, subjects, registry, console)
-    depends = identities(plan, subjects, ready)
+    depends = dependencies(plan, subjects, ready)
     sessions = Sessions(
         plan.engine, plan.folder, plan.dtype, ready.longest, ready.adapters, console.status, console.say
     )
@@ -97,19 +104,24 @@ def evaluate_all(
 
 @dataclass(frozen=True)
 class _One:
-    """A subject on a benchmark. identity: what the result depends on."""
+    """A subject on a benchmark."""
 
     run: Run
     plan: Plan | Evaluation
     ready: Prepared
     subject: Any
     benchmark: Benchmark
-    identity: Identity
+    depends: Depends
 
     @property
     def name(self) -> str:
         """For messages."""
         return f"{self.subject.label} on {self.benchmark.name}"
+
+    @property
+    def identity(self) -> Identity:
+        """What the result depends on."""
+        return self.depends.result
 
     @property
     def folder(self) -> Path:
@@ -163,11 +175,12 @@ class _One:
 
         plan, subject = self.plan, self.subject
         folder = subject.whole or plan.folder
-        what = _samples_identity(plan, subject, settings.sampling, digest)
         earlier = earlier_identity(
             folder, subject.adapter, plan.engine, plan.dtype, settings.sampling, digest
         )
-        store = SampleStore(samples_folder(self.run), what, console.say, earlier, subject.label)
+        store = SampleStore(
+            samples_folder(self.run), self.depends.samples, console.say, earlier, subject.label
+        )
         if not plan.config.eval.cache:
             store.forget()
         return store
@@ -250,7 +263,7 @@ def evaluate_model(
         return run, run.results()
     subjects = [Subject(_label(model.name, a, adapters), model.name, a, None) for a in adapters]
     prepared = prepare_all(evaluation, subjects, registry, console)
-    if config.eval.cache and (there := _found(parent, identities(evaluation, subjects, prepared))):
+    if config.eval.cache and (there := _found(parent, dependencies(evaluation, subjects, prepared).values())):
         console.say("everything was evaluated before with the same settings (--no-cache evaluates again)")
         return None, there
     manifest = {
@@ -278,14 +291,15 @@ def _label(model: str, adapter: Path | None, adapters: Sequence[Path | None]) ->
     return f"{model} + {name}"
 
 
-def _found(parent: Path, wanted: Mapping[tuple[Any, str], Identity]) -> list[Result]:
+def _found(parent: Path, wanted: Iterable[Depends]) -> list[Result]:
     """The results of these identities, in whatever run; none where one is missing."""
     found: dict[str, Result] = {}
-    for identity in wanted.values():
+    identities = [depends.result for depends in wanted]
+    for identity in identities:
         for path in parent.glob(f"*/evals/*-{identity['digest'][:8]}"):
             for result in Run(path.parent.parent).results(benchmark=identity["benchmark"]):
                 found.setdefault(result["identity"]["digest"], result)
-    there = [found.get(identity["digest"]) for identity in wanted.values()]
+    there = [found.get(identity["digest"]) for identity in identities]
     return [r for r in there if r is not None] if None not in there else []
 
 
